@@ -1,0 +1,66 @@
+# Eastgate's one door. Every target sets up what it needs by itself; `make -n TARGET` shows how.
+#
+#   make demo     the four scenarios end to end on this machine: no root, no cluster
+#   make test     every test that needs no root
+#   make check    format, lint, types, import contracts
+#   make bench    side by side with Envoy and bare mitmdump
+#   make venv     .venv/bin/eastgate
+#   make wheel    dist/eastgate-*.whl
+#   make lock     resolve the dependencies again (changes locks/)
+
+SHELL      := /bin/sh
+VENV       := .venv
+BIN        := $(VENV)/bin
+STAMP      := $(VENV)/.eastgate-ready
+JOBS       ?= auto
+export PYTHONHASHSEED := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help venv demo test check bench wheel lock clean format
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#  *\(make .*\)/  \1/p' Makefile
+
+venv: $(STAMP)
+
+$(STAMP): locks/dev.txt pyproject.toml hack/find-python
+	@test -x $(BIN)/python || { python=$$(hack/find-python) && "$$python" -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r locks/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: venv
+	$(BIN)/eastgate demo
+
+test: venv
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
+
+check: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: venv
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: venv
+	@command -v wrk >/dev/null && command -v nginx >/dev/null || { \
+	  echo "make bench needs wrk and nginx: apt-get update && apt-get install -y wrk nginx-light nghttp2-client" >&2; \
+	  [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq wrk nginx-light nghttp2-client >/dev/null; }
+	$(BIN)/python -m bench
+
+wheel: venv
+	$(BIN)/python -m build --no-isolation --wheel --outdir dist .
+
+lock: venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.12 \
+	  --group dev --extra webhook --output-file locks/dev.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.12 \
+	  --output-file locks/sidecar.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
