@@ -86,9 +86,12 @@ class Workbench:
         self.loop = asyncio.new_event_loop()
         self.store = KeyStore(options)
         self.gate = Gate(compile_plan(policies, Workload()), self.store, lambda outcome: None)
-        self.proxy = Proxy(self.gate, self.store, options)
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        self.port = asyncio.run_coroutine_threadsafe(self.proxy.start(), self.loop).result(20)[1]
+        self.port = asyncio.run_coroutine_threadsafe(self.start(options), self.loop).result(20)[1]
+
+    async def start(self, options: ServeOptions) -> tuple[str, int]:
+        self.proxy = Proxy(self.gate, self.store, options)
+        return await self.proxy.start()
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self.proxy.stop(), self.loop).result(20)
