@@ -13,7 +13,8 @@ from eastgate.model.keys import RemoteKeys
 
 class Reason(StrEnum):
     """Why, in one word for logs and metric labels. Every JWT failure has its own word in ``eastgate.decide.statuses``
-    (``jwt_missing``, ``jwt_expired`` …); these are the others."""
+    (``jwt_missing``, ``jwt_expired`` …); these are the others.
+    """
 
     ALLOWED = "allowed"
     NO_POLICY = "no_policy"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 class LocalKeys:
     """Keys written into a policy, a Secret or a ConfigMap: PEM, JWK, JWKS or a ``{kid: certificate}`` map.
 
-    ``origin`` says where for messages (``ConfigMap default/jwks``, ``inline``), never the text itself. ``repr`` leaves the text out: it may hold a symmetric secret.
+    ``origin`` says where for messages (``ConfigMap default/jwks``, ``inline``), never the text itself, which ``repr``
+    leaves out too: it may hold a symmetric secret.
     """
 
     text: str
@@ -26,7 +27,8 @@ class LocalKeys:
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Retries inside one fetch. Waits are seconds; ``triggers`` as Envoy's retry_on (``5xx``, ``gateway-error``,
-    ``connect-failure``, ``reset``, ``retriable-status-codes``, ``retriable-4xx``, ``refused-stream``)."""
+    ``connect-failure``, ``reset``, ``retriable-status-codes``, ``retriable-4xx``, ``refused-stream``).
+    """
 
     attempts: int = 0
     base_interval: float = 1.0
@@ -55,6 +57,10 @@ class RemoteKeys:
     failed_refetch: float = 1.0
     retry: Retry = Retry()
     unresolved: str | None = None
+
+    def __hash__(self) -> int:
+        """By URL alone: a source is looked up with every request, and few share a URL."""
+        return hash(self.url)
 
 
 KeySource = LocalKeys | RemoteKeys

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from eastgate.model.diagnostics import Position
 from eastgate.model.keys import KeySource
 from eastgate.model.routes import FieldMatch, ObjectName, StringMatch
-from eastgate.model.diagnostics import Position
 
 # --- where a token is found ---------------------------------------------------------------------------------------
 
@@ -21,7 +21,8 @@ from eastgate.model.diagnostics import Position
 @dataclass(frozen=True, slots=True)
 class HeaderSource:
     """A token in a header. ``name`` in lower case. ``prefix`` is compared byte for byte (``Bearer ``), except that
-    the default location also accepts ``bearer`` in any case (``any_case``; RFC 9110 section 11.1)."""
+    the default location also accepts ``bearer`` in any case (``any_case``; RFC 9110 section 11.1).
+    """
 
     name: str
     prefix: str = ""
@@ -103,7 +104,8 @@ class Requirement:
 
 class ClaimType(StrEnum):
     """``STRING`` matches only JSON strings, ``LIST`` only lists holding that string (Envoy Gateway's valueType);
-    ``ANY`` matches a scalar by its text, a list by membership, and ``scope``/``scp`` word by word (Gloo)."""
+    ``ANY`` matches a scalar by its text, a list by membership, and ``scope``/``scp`` word by word (Gloo).
+    """
 
     STRING = "string"
     LIST = "list"
@@ -129,7 +131,8 @@ class ClaimCondition:
 @dataclass(frozen=True, slots=True)
 class TokenCondition:
     """Conditions on a verified token, all of which must hold. ``provider`` None: of whichever provider accepted;
-    otherwise the token of that provider. ``scopes`` must all be in ``scope`` or all in ``scp`` (string or list)."""
+    otherwise the token of that provider. ``scopes`` must all be in ``scope`` or all in ``scp`` (string or list).
+    """
 
     provider: str | None = None
     claims: tuple[ClaimCondition, ...] = ()

@@ -28,7 +28,8 @@ class ObjectName:
 class Comparison(StrEnum):
     """How a string is compared. ``SEGMENTS`` is the Gateway API's PathPrefix (whole path elements); ``PREFIX`` is
     a raw string prefix as in Envoy and Gloo; ``REGEX`` is RE2 and must match the whole value; ``PRESENT`` accepts
-    any value."""
+    any value.
+    """
 
     EXACT = "exact"
     PREFIX = "prefix"
@@ -93,7 +94,8 @@ class Attachment:
 
 class Action(StrEnum):
     """What the sender's proxy would have done. Only ``FORWARD`` ever reaches an application; a request that matches
-    ``ANSWER`` (redirect, direct response) should have been answered on the way and is refused at the receiver."""
+    ``ANSWER`` (redirect, direct response) should have been answered on the way and is refused at the receiver.
+    """
 
     FORWARD = "forward"
     ANSWER = "answer"
@@ -101,7 +103,8 @@ class Action(StrEnum):
 
 class Order(StrEnum):
     """How routes of one dialect compete: ``LISTED`` by position (Gloo, own), ``PRECEDENCE`` by the Gateway API's
-    rules (host, path, method, headers, query, age, name)."""
+    rules (host, path, method, headers, query, age, name).
+    """
 
     LISTED = "listed"
     PRECEDENCE = "precedence"

@@ -51,7 +51,8 @@ class Service:
 class Workload:
     """``services`` are those that select it, as (namespace, name, port or None); None means that every route of the
     policy set is for it (``serve`` without ``--service``). ``policies`` None: all of them apply; otherwise the
-    annotation's list, each ``namespace/name`` or ``name`` in ``namespace``, or ``*``.
+    annotation's list, each ``namespace/name`` or ``name`` in ``namespace``, or ``*``. ``one_port``: everything comes in
+    by one door whose number says nothing (``serve``): routes bind whatever port they lead to, and ``Match.port`` holds.
     """
 
     namespace: str = "default"
@@ -61,3 +62,4 @@ class Workload:
     mode: Mode = Mode.ENFORCE
     unmatched: Unmatched = Unmatched.DENY
     keys_unavailable: KeysUnavailable = KeysUnavailable.UNAVAILABLE
+    one_port: bool = False

@@ -1,0 +1,291 @@
+"""YAML as kubectl reads it, with a line number behind every value: texts in, ``Value`` out.
+
+Scalars resolve as in sigs.k8s.io/yaml (go-yaml v2): ``yes``/``on``/``y`` are booleans, ``0777`` is octal, ``1:30`` and
+dates are strings. Duplicate keys are errors (kubectl's strict validation). Must not know what any document means.
+``Fields``, ``Reporter``, ``Value`` and ``show`` live in ``values`` and are handed on, for readers need all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, Protocol
+
+import yaml
+import yaml.cyaml
+
+from eastgate.dialects.values import Fields, Reporter, Value, show
+from eastgate.model.diagnostics import Diagnostic, Position, Severity
+
+__all__ = ["Fields", "Reporter", "Value", "read_documents", "show"]
+
+MAX_NODES = 1_000_000
+"""Values in one file, aliases counted each time they are used. An object of 1.5 MiB (etcd's limit) holds fewer."""
+
+MAX_ALIASED = 100_000
+"""Values in one file that come from aliases and merges: a few lines can ask for billions. go-yaml begins to count at
+400,000 values, aliased or not."""
+
+MAX_DEPTH = 100
+"""Nesting. CRD schemas of the kinds read here are at most 14 levels deep; JSON parsers commonly stop at 100-500."""
+
+_TRUE = frozenset(["y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"])
+_FALSE = frozenset(["n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"])
+_NULL = frozenset(["", "~", "null", "Null", "NULL"])
+_NUMERIC = frozenset("+-.0123456789")
+_INTEGER = re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+
+_YAML = "tag:yaml.org,2002:"
+_TEXT_TAGS = ("!", _YAML + "str")
+_SCALAR_TAGS = frozenset(_YAML + name for name in ("int", "bool", "null", "float"))
+_COLLECTION_TAGS = (None, "!", _YAML + "map", _YAML + "seq")
+
+
+def _scalar(text: str) -> Any:
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    if text in _NULL:
+        return None
+    if text[0] not in _NUMERIC:
+        return text
+    if _INTEGER.fullmatch(text):
+        digits = text.replace("_", "")
+        unsigned = digits.lstrip("+-")
+        if len(unsigned) > 1 and unsigned[0] == "0" and unsigned[1].isdigit():
+            digits = digits.replace(unsigned, "0o" + unsigned[1:])
+        if len(unsigned) < 40:
+            try:
+                return int(digits, 0)
+            except ValueError:  # ``0x_`` has the look of a number and no digits
+                return text
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text
+
+
+class _Parser(Protocol):
+    """What PyYAML's two parsers have in common: a stream of events."""
+
+    def get_event(self) -> Any: ...
+
+
+def _fast_parser(text: str) -> _Parser:
+    """libyaml, of which kubectl's go-yaml is a port; the pure parser where PyYAML was built without it."""
+    return yaml.cyaml.CParser(text) if yaml.__with_libyaml__ else _PureParser(text)  # type: ignore[attr-defined]
+
+
+class _PureParser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
+    """PyYAML's own parser: slower, and its messages and line numbers are the better ones."""
+
+    def __init__(self, text: str) -> None:
+        yaml.reader.Reader.__init__(self, text)
+        yaml.scanner.Scanner.__init__(self)
+        yaml.parser.Parser.__init__(self)
+
+
+class _RefusedError(yaml.MarkedYAMLError):
+    """YAML, but not such as a Kubernetes object may be."""
+
+
+class _Builder:
+    """Builds values from events, without PyYAML's composer: it neither recurses nor shares aliased nodes."""
+
+    def __init__(self, file: str, parser: _Parser) -> None:
+        self.file = file
+        self.next = parser.get_event
+        self.count = 0
+        self.aliased = 0
+        self.anchors: dict[str, Value | None] = {}
+        self.found: list[Value] = []
+        self.duplicates: list[Diagnostic] = []
+        self._last = Position(file, 1)
+
+    def read(self) -> None:
+        """Collect the documents of the stream in ``found``; on a syntax error, those before it are kept."""
+        while not isinstance(event := self.next(), yaml.StreamEndEvent):
+            if isinstance(event, yaml.DocumentStartEvent):
+                self.anchors = {}
+                value = self._build(self.next(), "", 0)
+                if value.data is not None:
+                    self.found.extend(_open_list(value))
+
+    def _position(self, event: Any) -> Position:
+        line = event.start_mark.line + 1
+        if line != self._last.line:
+            self._last = Position(self.file, line)
+        return self._last
+
+    def _fail(self, event: Any, problem: str) -> NoReturn:
+        raise _RefusedError(problem=problem, problem_mark=event.start_mark)
+
+    def _build(self, event: Any, path: str, depth: int) -> Value:
+        self.count += 1
+        if self.count > MAX_NODES or depth > MAX_DEPTH:
+            self._fail(event, f"more than {MAX_NODES} values, or nested deeper than {MAX_DEPTH}")
+        if isinstance(event, yaml.AliasEvent):
+            target = self.anchors.get(str(event.anchor))
+            if target is None:
+                self._fail(event, f"alias `*{event.anchor}` has no anchor before it")
+            return self._rebase(event, target, path, depth)
+        here = self._position(event)
+        anchor = event.anchor
+        if anchor is not None:
+            self.anchors[anchor] = None  # an alias to what is still being read would be endless
+        if isinstance(event, yaml.ScalarEvent):
+            value = Value(self._read_scalar(event), path, here)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            self._check_tag(event)
+            items: list[Value] = []
+            while not isinstance(child := self.next(), yaml.SequenceEndEvent):
+                items.append(self._build(child, f"{path}[{len(items)}]", depth + 1))
+            value = Value(items, path, here)
+        else:
+            self._check_tag(event)
+            value = self._read_mapping(path, here, depth)
+        if anchor is not None:
+            self.anchors[anchor] = value
+        return value
+
+    def _check_tag(self, event: Any) -> None:
+        if event.tag not in _COLLECTION_TAGS:
+            self._fail(event, f"tag `{event.tag}` is not accepted")
+
+    def _read_text(self, event: Any) -> str:
+        text: str = event.value
+        if text.isascii():
+            return text
+        joined = _join_surrogates(text)
+        if joined is None:
+            self._fail(event, "half of a surrogate pair is not a character")
+        return joined
+
+    def _read_scalar(self, event: Any) -> Any:
+        text, tag = self._read_text(event), event.tag
+        if tag is None:
+            return _scalar(text) if event.implicit[0] else text
+        if tag in _TEXT_TAGS:
+            return text
+        if tag in _SCALAR_TAGS:
+            return _scalar(text)
+        return self._fail(event, f"tag `{tag}` is not accepted")
+
+    def _read_mapping(self, path: str, here: Position, depth: int) -> Value:
+        data: dict[str, Value] = {}
+        keys: dict[str, Position] = {}
+        merged: dict[str, Value] = {}
+        while not isinstance(event := self.next(), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent):
+                self._fail(event, "a mapping key must be a scalar")
+            key = self._read_text(event)
+            where = self._position(event)
+            child = f"{path}.{key}" if path else key
+            value_event = self.next()
+            value = self._build(value_event, child, depth + 1)
+            if key == "<<" and event.implicit[0]:
+                self._merge(value_event, value, merged)
+                continue
+            if key in data:
+                message = f"key `{key}` is already set on line {keys[key].line}"
+                self.duplicates.append(Diagnostic(where, Severity.ERROR, "duplicate-key", message, "", child))
+            data[key] = value
+            keys[key] = where
+        for key, value in merged.items():
+            if key not in data:
+                data[key] = self._rebase(event, value, f"{path}.{key}" if path else key, depth + 1)
+                keys[key] = value.position
+        return Value(data, path, here, keys)
+
+    def _merge(self, event: Any, value: Value, merged: dict[str, Value]) -> None:
+        for source in value.data if isinstance(value.data, list) else [value]:
+            if not isinstance(source.data, dict):
+                self._fail(event, "`<<` takes a mapping or a list of mappings")
+            for key, inner in source.data.items():
+                merged.setdefault(key, inner)
+
+    def _rebase(self, event: Any, value: Value, path: str, depth: int) -> Value:
+        """The same value under another path; every use counts against the limits."""
+        self.aliased += 1
+        if self.aliased > MAX_ALIASED or depth > MAX_DEPTH:
+            self._fail(event, f"more than {MAX_ALIASED} values by aliases, or nested deeper than {MAX_DEPTH}")
+        data = value.data
+        if isinstance(data, list):
+            data = [self._rebase(event, item, f"{path}[{index}]", depth + 1) for index, item in enumerate(data)]
+        elif isinstance(data, dict):
+            prefix = f"{path}." if path else ""
+            data = {key: self._rebase(event, item, prefix + key, depth + 1) for key, item in data.items()}
+        return Value(data, path, value.position, value.keys)
+
+
+def _join_surrogates(text: str) -> str | None:
+    """JSON writes characters beyond U+FFFF as two escapes; None when one of them is missing."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        return None
+
+
+def read_documents(file: str, text: str, sink: list[Diagnostic]) -> list[Value]:
+    """The documents of one file, ``List`` objects opened; whatever does not parse becomes a diagnostic in ``sink``.
+
+    Documents before a syntax error are still returned: the error alone stops ``serve``. The fast parser decides; what
+    it refuses is read once more by the pure one, whose messages say better where and why.
+    """
+    builder, problem = _read_with(_fast_parser, file, text)
+    if problem is not None and not isinstance(problem, _RefusedError):
+        builder, problem = _read_with(_PureParser, file, text)
+    sink.extend(builder.duplicates)
+    if problem is not None:
+        sink.append(_say_problem(file, text, problem))
+    return builder.found
+
+
+def _read_with(
+    make_parser: Callable[[str], _Parser], file: str, text: str
+) -> tuple[_Builder, yaml.YAMLError | UnicodeError | None]:
+    builder = _Builder(file, _Nothing())
+    try:
+        builder.next = make_parser(text).get_event
+        builder.read()
+    except (yaml.YAMLError, UnicodeError) as error:
+        return builder, error
+    return builder, None
+
+
+def _say_problem(file: str, text: str, error: Exception) -> Diagnostic:
+    line, problem = 1, str(error)
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark is not None else 1
+        problem = " ".join(part for part in (error.context, error.problem) if part)
+    elif isinstance(error, yaml.reader.ReaderError):
+        line, problem = text.count("\n", 0, error.position) + 1, error.reason
+    return Diagnostic(Position(file, line), Severity.ERROR, "not-yaml", f"not valid YAML: {problem}")
+
+
+class _Nothing:
+    """A parser that has read nothing: the reader of a text may already refuse it."""
+
+    def get_event(self) -> Any:
+        return yaml.StreamEndEvent()
+
+
+def _open_list(value: Value) -> Iterator[Value]:
+    if value.get("kind") == "List" and isinstance(value.data, dict) and "items" in value.data:
+        items = value.data["items"].data
+        for item in items if isinstance(items, list) else []:
+            yield from _open_list(_detach(item, len(item.path)))
+    else:
+        yield value
+
+
+def _detach(value: Value, cut: int) -> Value:
+    """An item of a ``List`` as a document of its own: paths begin at the item."""
+    data = value.data
+    if isinstance(data, list):
+        data = [_detach(item, cut) for item in data]
+    elif isinstance(data, dict):
+        data = {key: _detach(item, cut) for key, item in data.items()}
+    return Value(data, value.path[cut:].removeprefix("."), value.position, value.keys)

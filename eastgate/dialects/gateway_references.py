@@ -1,0 +1,118 @@
+"""References between Gateway API objects: what they name, whether it is there, and whether they may.
+
+Knows: the API groups, the envelope every object has, "refers to what is not there", and ReferenceGrant, which lets one
+namespace use what is in another. Must not know: what the referred object is for.
+Rules: Gateway API v1 (``ReferenceGrant``, ``BackendObjectReference``); ConfigMap and Secret as the core API has them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+
+from eastgate.dialects.catalogue import Catalogue, Object
+from eastgate.dialects.values import Fields, Reporter, Value, show
+from eastgate.model.diagnostics import suggest_name
+
+GATEWAY_GROUP = "gateway.networking.k8s.io"
+ENVOY_GROUP = "gateway.envoyproxy.io"
+CORE_GROUP = ""
+
+LONGEST_NAME = 253
+"""Longest object name: that of a DNS name (RFC 1035), as Kubernetes has it."""
+
+
+def open_spec(found: Object, report: Reporter, versions: Iterable[str]) -> Fields:
+    """The object's ``spec`` for reading, after its version and top level were checked. Close it."""
+    accepted = tuple(versions)
+    document = found.document
+    if found.version not in accepted:
+        data = document.data if isinstance(document.data, dict) else {}
+        said = f"{found.group}/{found.version}"
+        known = [f"{found.group}/{version}" for version in accepted]
+        report.error(
+            data.get("apiVersion", document),
+            "unsupported-version",
+            f"unsupported version {show(said)} of {found.kind}; accepted: {', '.join(known)}",
+        )
+    with Fields(document, report) as top:
+        # ``status`` is written by controllers; the other three are the object's identity, read by the catalogue.
+        top.ignore("apiVersion", "kind", "metadata", "status")
+        if not top.has("spec"):
+            report.error(top.at("spec"), "missing-field", "`spec` is required and must not be empty")
+    return Fields(found.spec(), report)
+
+
+def say_missing(
+    catalogue: Catalogue, at: Value, report: Reporter, group: str, kind: str, namespace: str, name: str
+) -> str:
+    """Report a reference to an object that was not read; the message is also returned."""
+    near = suggest_name(name, catalogue.names(group, kind, namespace))
+    elsewhere = sorted({o.namespace for o in catalogue.of_kind(group, kind) if o.name == name})
+    hint = near or (f" (there is one in namespace {', '.join(f'`{one}`' for one in elsewhere)})" if elsewhere else "")
+    message = f"refers to what is not there: {kind} `{namespace}/{name}`{hint}"
+    report.error(at, "not-there", message)
+    return message
+
+
+def is_granted(
+    catalogue: Catalogue, source: tuple[str, str, str], group: str, kind: str, namespace: str, name: str
+) -> bool:
+    """True when ``source`` (group, kind, namespace) may refer to the object: same namespace, or a ReferenceGrant
+    beside the object says so. A grant that cannot be read grants nothing.
+    """
+    if source[2] == namespace:
+        return True
+    for grant in catalogue.of_kind(GATEWAY_GROUP, "ReferenceGrant"):
+        if grant.namespace != namespace:
+            continue
+        origins, targets = grant.document.get("spec", "from"), grant.document.get("spec", "to")
+        if not isinstance(origins, list) or not isinstance(targets, list):
+            continue
+        from_matches = any(
+            isinstance(one, dict) and (one.get("group"), one.get("kind"), one.get("namespace")) == source
+            for one in origins
+        )
+        to_matches = any(
+            isinstance(one, dict)
+            and (one.get("group"), one.get("kind")) == (group, kind)
+            and one.get("name") in (None, "", name)
+            for one in targets
+        )
+        if from_matches and to_matches:
+            return True
+    return False
+
+
+def say_not_granted(
+    at: Value, report: Reporter, source: tuple[str, str, str], group: str, kind: str, namespace: str, name: str
+) -> str:
+    """Report a reference across namespaces that no ReferenceGrant permits; the message is also returned."""
+    message = (
+        f"{kind} `{namespace}/{name}` is in another namespace and no ReferenceGrant there permits it; accepted: a "
+        f"ReferenceGrant in namespace `{namespace}` from {source[0]} {source[1]} in `{source[2]}` to "
+        f"{f'{group} ' if group else ''}{kind}"
+    )
+    report.error(at, "not-granted", message)
+    return message
+
+
+def config_values(found: Object) -> dict[str, str]:
+    """The text values of a ConfigMap or Secret, by sorted key. What is not text is left out."""
+    values: dict[str, str] = {}
+    data = found.document.get("data")
+    for key, value in data.items() if isinstance(data, dict) else ():
+        if not isinstance(value, str):
+            continue
+        if found.kind != "Secret":
+            values[key] = value
+            continue
+        try:
+            values[key] = base64.b64decode(value, validate=False).decode()
+        except (binascii.Error, ValueError):
+            continue
+    plain = found.document.get("stringData") if found.kind == "Secret" else None
+    if isinstance(plain, dict):
+        values.update({key: value for key, value in plain.items() if isinstance(value, str)})
+    return dict(sorted(values.items()))

@@ -1,0 +1,207 @@
+"""From RouteTables to routes: delegation resolved, labels and hosts inherited, rewrites applied.
+
+Tables with hosts are roots; a table without hosts is used where another delegates to it. A delegated route holds where
+its own matcher *and* its parent's do, and carries the labels of both. The order of the routes returned is the order in
+which they are tried: tables by age, entries as written, delegated tables by weight or their routes by specificity.
+A label key may appear twice with different values, when entry and table both set it: a selector may name either.
+Rules: Gloo RouteTable, DelegateAction (2.14).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from eastgate.dialects.gloo_dialect import Scope
+from eastgate.dialects.gloo_forwarding import rewrite_matches
+from eastgate.dialects.gloo_matchers import UnjoinableError, join_matches, specificity
+from eastgate.dialects.gloo_tables import KIND, MAX_ENTRIES, Entry, Table, TableSelector, read_tables
+from eastgate.model.diagnostics import suggest_name
+from eastgate.model.routes import Action, Match, Order, Route
+
+MAX_ROUTES = MAX_ENTRIES
+"""Entries under one root table with all that it delegates to: as many as Gloo lets one table list."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Inherited:
+    """What a table has from above. ``chain`` are the tables on the way, for cycles."""
+
+    hosts: tuple[str, ...]
+    created: str
+    chain: tuple[Table, ...]
+    labels: frozenset[tuple[str, str]] = frozenset()
+    matches: tuple[Match, ...] = ()
+    invalid: tuple[str, ...] = ()
+
+
+def read_routes(scope: Scope) -> list[Route]:
+    """The routes of every table of the dialect."""
+    tables = sorted(read_tables(scope), key=lambda table: table.found.created)
+    return _Expansion(tables, scope).expand()
+
+
+class _Expansion:
+    def __init__(self, tables: list[Table], scope: Scope) -> None:
+        self.tables = tables
+        self.scope = scope
+        self.room = MAX_ROUTES
+
+    def expand(self) -> list[Route]:
+        used = {id(child) for table in self.tables for entry in table.entries for child in self._children(entry)}
+        routes: list[Route] = []
+        for table in self.tables:
+            if table.for_nobody or (not table.rooted and id(table) in used):
+                continue
+            if not table.rooted and not self.scope.dialect.own:
+                table.fields.report.warning(
+                    table.fields.at("hosts"),
+                    "no-hosts",
+                    "without `hosts` a table is only used where another delegates to it, and none does: "
+                    "its routes hold for every host",
+                )
+            self.room = MAX_ROUTES
+            found = self._expand_table(table, _Inherited(table.hosts, table.found.created, (table,)))
+            routes += _with_destinations(found)
+        return routes
+
+    def _expand_table(self, table: Table, inherited: _Inherited) -> list[Route]:
+        routes: list[Route] = []
+        for entry in table.entries:
+            self.room -= 1
+            if self.room < 0:
+                if self.room == -1:
+                    routes.append(self._cut_off(table, entry, inherited))
+                break
+            routes += self._expand_entry(table, entry, inherited)
+        return routes
+
+    def _cut_off(self, table: Table, entry: Entry, inherited: _Inherited) -> Route:
+        """Stands for all that is left out, and so matches everything."""
+        message = f"more than {MAX_ROUTES} routes under one table; the rest is left out"
+        entry.report.error(entry.fields.value, "too-many", message)
+        return self._make_route(table, entry, inherited, (), inherited.labels)
+
+    def _expand_entry(self, table: Table, entry: Entry, inherited: _Inherited) -> list[Route]:
+        matches = self._join(entry, inherited)
+        labels = inherited.labels | entry.labels | frozenset(table.found.labels)
+        if entry.delegation is not None:
+            invalid = (*inherited.invalid, *table.errors)
+            below = replace(inherited, labels=labels, matches=matches, invalid=invalid)
+            routes = self._delegate(entry, below)
+            if not _errors_of(table, entry, inherited):
+                return routes
+            return [self._make_route(table, entry, below, matches, labels), *routes]
+        return [self._make_route(table, entry, inherited, matches, labels)]
+
+    def _make_route(
+        self,
+        table: Table,
+        entry: Entry,
+        inherited: _Inherited,
+        matches: tuple[Match, ...],
+        labels: frozenset[tuple[str, str]],
+    ) -> Route:
+        rewrite = entry.forwarding.rewrite
+        rewritten = rewrite_matches(matches, rewrite, entry.forwarding.fields or entry.fields)
+        hosts = inherited.hosts
+        if rewrite.host is not None and hosts and rewrite.host not in hosts:
+            hosts = (*hosts, rewrite.host)
+        return Route(
+            origin=table.found.title,
+            index=entry.index,
+            position=entry.fields.value.position,
+            section=entry.name,
+            labels=tuple(sorted(labels)),
+            hosts=hosts,
+            matches=matches,
+            rewritten=rewritten,
+            destinations=entry.forwarding.destinations,
+            action=Action.FORWARD if entry.action in ("forwardTo", "delegate", None) else Action.ANSWER,
+            order=Order.LISTED,
+            weight=table.weight,
+            created=inherited.created,
+            invalid=_errors_of(table, entry, inherited),
+        )
+
+    def _join(self, entry: Entry, inherited: _Inherited) -> tuple[Match, ...]:
+        """What cannot be joined holds for all that its parent holds for, and is invalid."""
+        try:
+            joined = join_matches(inherited.matches, entry.matches)
+        except UnjoinableError:
+            message = (
+                "cannot be joined with the matchers of the table that delegates here; write the whole path into it"
+            )
+            entry.report.error(entry.fields.at("matchers"), "unsupported-value", message)
+            return inherited.matches
+        if joined is None:
+            message = "excludes the matchers of the table that delegates here: no request can match both"
+            entry.report.error(entry.fields.at("matchers"), "never-matches", message)
+            return inherited.matches
+        return joined
+
+    # --- delegation ---------------------------------------------------------------------------------------------
+
+    def _delegate(self, entry: Entry, inherited: _Inherited) -> list[Route]:
+        routes: list[Route] = []
+        delegation = entry.delegation
+        if delegation is None:
+            return routes
+        self._report_unselected(entry, delegation.selectors)
+        for child in sorted(self._children(entry), key=lambda table: -table.weight):
+            if any(child is above for above in inherited.chain):
+                names = [f"{table.found.namespace}/{table.found.name}" for table in (*inherited.chain, child)]
+                message = f"delegation goes round in a circle: {' -> '.join(names)}"
+                entry.report.error(entry.fields.at("delegate"), "cycle", message)
+                continue
+            routes += self._expand_table(child, replace(inherited, chain=(*inherited.chain, child)))
+        if delegation.by_specificity:
+            routes.sort(key=lambda route: (specificity(route.matches), -route.weight))
+        return routes
+
+    def _children(self, entry: Entry) -> list[Table]:
+        """The tables an entry delegates to: as listed, each once; selected by labels, oldest first."""
+        chosen: dict[int, Table] = {}
+        for selector in entry.delegation.selectors if entry.delegation is not None else ():
+            for table in self.tables:
+                if not table.rooted and _selects(selector, table):
+                    chosen.setdefault(id(table), table)
+        return list(chosen.values())
+
+    def _report_unselected(self, entry: Entry, selectors: Iterable[TableSelector]) -> None:
+        for selector in selectors:
+            selected = [table for table in self.tables if _selects(selector, table)]
+            if any(not table.rooted for table in selected):
+                continue
+            if selected:
+                name = f"{KIND} `{selected[0].found.namespace}/{selected[0].found.name}`"
+                message = f"{name} sets `hosts` and so cannot be delegated to; remove them there"
+                entry.report.error(selector.at, "bad-reference", message)
+            elif selector.name is not None:
+                known = [table.found.name for table in self.tables if not table.rooted]
+                message = f"refers to what is not there: {KIND} `{selector.name}`{suggest_name(selector.name, known)}"
+                entry.report.error(selector.at, "not-there", message)
+            else:
+                entry.report.warning(selector.at, "selects-nothing", "no RouteTable is selected")
+
+
+def _errors_of(table: Table, entry: Entry, inherited: _Inherited) -> tuple[str, ...]:
+    """Those of an entry, its table, and the tables above: an entry that delegates twice says the same twice."""
+    return tuple(dict.fromkeys((*inherited.invalid, *table.errors, *entry.report.errors)))
+
+
+def _selects(selector: TableSelector, table: Table) -> bool:
+    found = table.found
+    return (
+        selector.name in (None, found.name)
+        and selector.namespace in (None, found.namespace)
+        and set(selector.labels) <= set(found.labels)
+    )
+
+
+def _with_destinations(routes: list[Route]) -> list[Route]:
+    """What leads nowhere (an answer on the way, a broken entry) is bound to where its table's other routes lead, so
+    that a request which should never have arrived is refused there instead of being taken for another route's.
+    """
+    everywhere = tuple(dict.fromkeys(one for route in routes for one in route.destinations if one.kind == "Service"))
+    return [route if route.destinations else replace(route, destinations=everywhere) for route in routes]
