@@ -272,6 +272,8 @@ def _choose_policy(route: Route | None, policies: tuple[Policy, ...]) -> Policy 
 
 
 def _selects(policy: Policy, route: Route | None) -> bool:
+    if any(target.target.kind == "Gateway" for target in policy.targets):
+        raise UntranslatableError("policies on Gateways")
     if policy.destinations:
         raise UntranslatableError("destination selectors")
     if route is None:
