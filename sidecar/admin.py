@@ -1,0 +1,243 @@
+"""The admin port: health, readiness, metrics, what is loaded.
+
+A tiny HTTP/1.1 server with ``h11`` as the parser: one request a connection, no request body, bounded in size, time and
+number. It is reachable from the pod's network, so it shows no secret, and whatever changes something is for callers on
+the local host only, and not for a browser that was sent there.
+
+Knows: routes and how they are answered. Must not know: where the answers come from; ``build_admin`` is handed
+functions. Further routes (probe rewriting) register with ``AdminServer.route``; a path that ends in ``/`` covers what
+is below it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import h11
+
+from sidecar.metrics import CONTENT_TYPE, Reading, render_page
+
+logger = logging.getLogger("eastgate.admin")
+
+MAX_HEAD = 8 * 1024
+HEAD_SECONDS = 5.0
+ANSWER_SECONDS = 10.0
+MAX_CONNECTIONS = 64
+"""Kubelet, a scraper or two and a person. One more ends the oldest: idle callers must not keep a probe out."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminRequest:
+    """``local``: the caller is on this host. ``browser``: the request was made by a page in a browser."""
+
+    method: str
+    path: str
+    local: bool
+    browser: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AdminAnswer:
+    """What the caller gets."""
+
+    status: int
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+    allow: str = ""
+
+
+type Handler = Callable[[AdminRequest], Awaitable[AdminAnswer]]
+
+
+class Readiness:
+    """Named conditions, all of which must hold. Begins with all of them missing."""
+
+    def __init__(self, *names: str) -> None:
+        self._missing: dict[str, str] = dict.fromkeys(names, "not yet")
+
+    def meet(self, name: str) -> None:
+        """This condition holds."""
+        self._missing.pop(name, None)
+
+    def lose(self, name: str, why: str) -> None:
+        """It does not (any more)."""
+        self._missing[name] = why
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Name and reason of what does not hold."""
+        return dict(self._missing)
+
+
+class AdminServer:
+    """``route`` first, then ``start``."""
+
+    def __init__(self) -> None:
+        self._routes: dict[str, dict[str, Handler]] = {}
+        self._server: asyncio.Server | None = None
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in order of arrival
+
+    def route(self, method: str, path: str, handler: Handler) -> None:
+        """Answer ``method path``. HEAD comes with GET."""
+        self._routes.setdefault(path, {})[method] = handler
+
+    async def start(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; returns where. Raises ``OSError``."""
+        self._server = await asyncio.start_server(self._accept, host, port, limit=MAX_HEAD, backlog=64)
+        address = self._server.sockets[0].getsockname()
+        return address[0], address[1]
+
+    async def stop(self) -> None:
+        """Close everything."""
+        if self._server is not None:
+            self._server.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            writer.transport.abort()
+            return
+        if len(self._tasks) >= MAX_CONNECTIONS:
+            oldest = next(iter(self._tasks))
+            del self._tasks[oldest]
+            oldest.cancel()
+        self._tasks[task] = None
+        try:
+            await self._serve(reader, writer)
+        except (OSError, EOFError, TimeoutError, h11.ProtocolError):
+            pass
+        except Exception as error:
+            logger.error("admin request failed", extra={"fault": type(error).__name__})
+        finally:
+            self._tasks.pop(task, None)
+            with contextlib.suppress(Exception):
+                writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        try:
+            async with asyncio.timeout(HEAD_SECONDS):
+                event = await _read_head(protocol, reader)
+        except h11.RemoteProtocolError as error:
+            answer = AdminAnswer(error.error_status_hint, b"bad request\n")
+            method = "GET"
+        else:
+            peer = writer.get_extra_info("peername")
+            request = _read_request(event, peer[0] if peer else "")
+            method = request.method
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answer = await self._answer(request)
+        headers = [
+            (b"content-type", answer.content_type.encode()),
+            (b"content-length", b"%d" % len(answer.body)),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"connection", b"close"),
+        ]
+        if answer.allow:
+            headers.append((b"allow", answer.allow.encode()))
+        writer.write(protocol.send(h11.Response(status_code=answer.status, headers=headers)) or b"")
+        if method != "HEAD":
+            writer.write(protocol.send(h11.Data(data=answer.body)) or b"")
+        await asyncio.wait_for(writer.drain(), ANSWER_SECONDS)
+
+    async def _answer(self, request: AdminRequest) -> AdminAnswer:
+        methods = self._find(request.path)
+        if methods is None:
+            return AdminAnswer(404, b"not found\n")
+        handler = methods.get("GET" if request.method == "HEAD" else request.method)
+        if handler is None:
+            return AdminAnswer(405, b"method not allowed\n", allow=", ".join(sorted(methods)))
+        try:
+            return await handler(request)
+        except Exception as error:
+            logger.error("admin route failed", exc_info=error)
+            return AdminAnswer(500, b"internal error\n")
+
+    def _find(self, path: str) -> dict[str, Handler] | None:
+        """The route of a path: itself, else the longest prefix that ends in ``/``."""
+        if path in self._routes:
+            return self._routes[path]
+        covering = [prefix for prefix in self._routes if prefix.endswith("/") and path.startswith(prefix)]
+        return self._routes[max(covering, key=len)] if covering else None
+
+
+async def _read_head(protocol: h11.Connection, reader: asyncio.StreamReader) -> h11.Request:
+    while True:
+        event = protocol.next_event()
+        if event is h11.NEED_DATA:
+            data = await reader.read(MAX_HEAD)
+            if not data:
+                raise EOFError
+            protocol.receive_data(data)
+        elif isinstance(event, h11.Request):
+            return event
+        else:
+            raise EOFError
+
+
+def _read_request(event: h11.Request, peer: str) -> AdminRequest:
+    names = {bytes(name) for name, _ in event.headers}
+    path = event.target.partition(b"?")[0].decode("latin-1")
+    browser = b"origin" in names or b"sec-fetch-site" in names
+    return AdminRequest(event.method.decode("ascii"), path, _is_local(peer), browser)
+
+
+def _is_local(peer: str) -> bool:
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def render_json(document: object, status: int = 200) -> AdminAnswer:
+    """A JSON answer, as people read it."""
+    return AdminAnswer(status, json.dumps(document, indent=2, default=str).encode() + b"\n", "application/json")
+
+
+def build_admin(
+    readiness: Callable[[], dict[str, str]],
+    read_metrics: Callable[[], Awaitable[Reading]],
+    read_config: Callable[[], Awaitable[dict[str, object]]],
+    quit_serving: Callable[[], None],
+) -> AdminServer:
+    """The endpoints that INTERFACES promise. ``readiness`` says what is missing, by name."""
+
+    async def answer_health(_request: AdminRequest) -> AdminAnswer:
+        return AdminAnswer(200, b"ok\n")
+
+    async def answer_readiness(_request: AdminRequest) -> AdminAnswer:
+        missing = readiness()
+        return render_json({"ready": not missing, "missing": missing}, 503 if missing else 200)
+
+    async def answer_metrics(_request: AdminRequest) -> AdminAnswer:
+        return AdminAnswer(200, render_page(await read_metrics()), CONTENT_TYPE)
+
+    async def answer_config(_request: AdminRequest) -> AdminAnswer:
+        return render_json(await read_config())
+
+    async def answer_quit(request: AdminRequest) -> AdminAnswer:
+        if not request.local or request.browser:
+            return AdminAnswer(403, b"only from this host\n")
+        quit_serving()
+        return AdminAnswer(200, b"draining\n")
+
+    server = AdminServer()
+    server.route("GET", "/healthz", answer_health)
+    server.route("GET", "/readyz", answer_readiness)
+    server.route("GET", "/metrics", answer_metrics)
+    server.route("GET", "/config", answer_config)
+    server.route("POST", "/quit", answer_quit)
+    return server

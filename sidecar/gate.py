@@ -1,0 +1,106 @@
+"""The gate: where every lane asks, and where every exception becomes a refusal.
+
+Holds the plan in force and swaps it in one assignment; a request is decided by one plan from beginning to end.
+Knows: the plan, the key ring, the clock. Must not know: bytes on the wire. Deny first, permit last: there is no path
+through ``decide`` that returns a pass other than the engine's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from eastgate.compile.plan import Plan
+from eastgate.decide.decision import decide
+from eastgate.decide.memory import TokenMemory
+from eastgate.keys.ring import KeyRing
+from eastgate.model.decisions import Decision, KeysNeeded, Reason
+from eastgate.model.requests import Request
+
+logger = logging.getLogger("eastgate.gate")
+
+INTERNAL_ERROR = Decision(
+    allowed=False,
+    status=503,
+    reason=Reason.INTERNAL_ERROR,
+    body=b"policy could not be evaluated",
+    denied_by_policy=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one request, for the log and the metrics. ``seconds`` is the time spent deciding, ``status``
+    what the client got (0 when unknown: the connection broke first).
+    """
+
+    request: Request
+    decision: Decision
+    seconds: float
+    status: int = 0
+
+
+class Gate:
+    """One per worker. ``observe`` is called once a decided request, ``finished`` when it has been answered; they must
+    not raise, and are guarded anyway.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        ring: KeyRing,
+        observe: Callable[[Outcome], None],
+        clock: Callable[[], float] = time.time,
+        finished: Callable[[Request, Decision, int], None] | None = None,
+    ) -> None:
+        self._ring = ring
+        self._observe = observe
+        self._clock = clock
+        self._finished = finished
+        self._held = (plan, TokenMemory())
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
+        return self._held[0]
+
+    def swap(self, plan: Plan) -> None:
+        """Put another plan in force; requests being decided finish under the old one."""
+        self._held = (plan, TokenMemory())
+
+    def decide(self, request: Request, *, asked: bool = False) -> Decision | KeysNeeded:
+        """Decide. ``asked``: keys were already fetched for this request; needing them again is a refusal."""
+        started = time.perf_counter()
+        try:
+            plan, memory = self._held
+            answer = decide(plan, request, self._ring, self._clock(), memory, last_try=asked)
+            if isinstance(answer, KeysNeeded):
+                if not asked:
+                    return answer
+                raise RuntimeError("keys asked for twice")
+        except Exception as error:
+            # The exception's text may quote the request: only its type is safe to say.
+            logger.error("decision failed: %s", type(error).__name__, extra={"fault": type(error).__name__})
+            answer = INTERNAL_ERROR
+        self._report(Outcome(request, answer, time.perf_counter() - started, 0 if answer.allowed else answer.status))
+        return answer
+
+    def refuse(self, request: Request, decision: Decision) -> None:
+        """Report a refusal that a lane made by itself, of bytes that were never a request the engine could see."""
+        self._report(Outcome(request, decision, 0.0, decision.status))
+
+    def finish(self, request: Request, decision: Decision, status: int) -> None:
+        """A decided request was answered with ``status``: the application's, or a lane's where there was none."""
+        if self._finished is not None:
+            try:
+                self._finished(request, decision, status)
+            except Exception as error:
+                logger.error("observer failed: %s", type(error).__name__)
+
+    def _report(self, outcome: Outcome) -> None:
+        try:
+            self._observe(outcome)
+        except Exception as error:
+            logger.error("observer failed: %s", type(error).__name__)

@@ -1,0 +1,113 @@
+"""RFC 9112 (HTTP/1.1) and RFC 9110 field grammar, as regular expressions over a whole message head.
+
+A head is checked as one piece before anything in it is looked at: what passes here has exactly one reading, the one
+that ``h11`` and ``llhttp`` have too (``tests/property/test_http1.py``). Deliberately refused, although some servers
+take it: bare LF or CR, obs-fold, control characters, white space before the colon, methods in lower case, a ``#`` in
+the target. Every repetition is possessive, so that matching is linear in the size of the head.
+
+Knows: bytes. Must not know: what a field means, except how its line is written.
+"""
+
+from __future__ import annotations
+
+import re
+
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+"""RFC 9110 section 5.6.2."""
+
+VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
+"""RFC 9110 section 5.5: VCHAR, SP, HTAB and obs-text; no other control character, above all no CR, LF or NUL."""
+
+FIELDS = rb"(?:" + TOKEN + rb":" + VALUE + rb"\r\n)*+"
+"""Field lines, RFC 9112 section 5. No obs-fold (section 5.2), no white space before the colon (section 5.1)."""
+
+_REQUEST_LINE = rb"([A-Z][A-Z0-9_\-]{0,31}+) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n"
+
+REQUEST_HEAD = re.compile(_REQUEST_LINE + FIELDS + rb"\r\n")
+"""RFC 9112 section 3. Groups: method, target, minor version. No registered method has a lower-case letter; a fragment
+is not part of a request target (RFC 9112 section 3.2), and servers disagree about one.
+"""
+
+REQUEST_LINE = re.compile(_REQUEST_LINE)
+"""What can be checked before a head is complete: HTTP/0.9 and nonsense need not wait for the time limit."""
+
+OTHER_VERSION = re.compile(rb"[A-Za-z]++ [^ \r\n]++ HTTP/(?!1\.[01]\r\n)[0-9]++\.?[0-9]*+\r\n")
+"""A request line that is fine but for its version: 505 rather than 400."""
+
+_STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: (" + VALUE + rb"))?\r\n"
+
+STATUS_LINE = re.compile(_STATUS_LINE)
+"""What can be checked before a response head is complete: a server of another protocol is found out at once."""
+
+RESPONSE_HEAD = re.compile(_STATUS_LINE + FIELDS + rb"\r\n")
+"""RFC 9112 section 4. Groups: minor version, status, reason. Many servers leave out the reason with its space."""
+
+TRAILERS = re.compile(FIELDS + rb"\r\n")
+"""RFC 9112 section 7.1.2: the fields after the last chunk, and the empty line."""
+
+CHUNK_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,15}+)(?:;"
+    + TOKEN
+    + rb"(?:=(?:"
+    + TOKEN
+    + rb'|"(?:[\t\x20-\x21\x23-\x5b\x5d-\x7e]|\\[\t\x20-\x7e])*+"))?)*+'
+)
+"""RFC 9112 section 7.1: the size of a chunk, and extensions without the white space that RFC 9112 calls bad. Fifteen
+digits are 2^60: no parser of a 64-bit size disagrees about one.
+"""
+
+NOT_IN_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
+"""What can be refused before a head is complete: control characters, a bare LF, a bare CR."""
+
+FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++")
+"""A field name as we write it: a token in lower case."""
+
+FIELD_VALUE = re.compile(VALUE)
+TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*+")
+"""Origin-form, RFC 9112 section 3.2.1."""
+
+ABSOLUTE = re.compile(rb"(?i:http)://([^/?#@]++)([/?][\x21\x22\x24-\x7e]*+)?")
+"""Absolute-form, RFC 9112 section 3.2.2, in the only scheme that is spoken here. Groups: authority, the rest. No
+userinfo (RFC 9110 section 4.2.4).
+"""
+
+AUTHORITY = re.compile(rb"(?:[A-Za-z0-9_](?:[A-Za-z0-9._\-]*+)|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+"""``uri-host [ ":" port ]`` (RFC 9110 section 7.2): a DNS name (underscores occur in compose files), IPv4 or [IPv6]."""
+
+CONTENT_LENGTH = re.compile(rb"[0-9]{1,18}")
+"""RFC 9110 section 8.6, one value. Eighteen digits fit in 64 bits with a sign."""
+
+
+def split_field(line: bytes) -> tuple[bytes, bytes]:
+    """(name in lower case, value without surrounding white space) of a line that has passed the grammar."""
+    name, _, value = line.partition(b":")
+    return name.lower(), value.strip(b" \t")
+
+
+_REMEMBERED = 2048
+_LONGEST_REMEMBERED = 96
+_fields: dict[bytes, tuple[bytes, bytes]] = {}
+
+
+def split_fields(block: bytes) -> list[tuple[bytes, bytes]]:
+    """The fields of a block of whole lines that has passed the grammar, each line ended by CRLF.
+
+    Splitting a line is pure and most lines repeat from request to request, so short ones are remembered (a bounded
+    memory, emptied when full). Long ones are not: they do not repeat, and a token has no business outliving its
+    request.
+    """
+    known = _fields
+    fields = []
+    for line in block.split(b"\r\n")[:-1]:
+        field = known.get(line)
+        if field is None:
+            field = split_field(line)
+            if len(line) <= _LONGEST_REMEMBERED and field[0] not in _SECRET:
+                if len(known) >= _REMEMBERED:
+                    known.clear()
+                known[line] = field
+        fields.append(field)
+    return fields
+
+
+_SECRET = frozenset([b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"x-auth"])

@@ -1,0 +1,200 @@
+"""HTTP/1 request heads: from bytes to a ``Request`` that has one reading, and from a decision back to bytes.
+
+Rules: RFC 9112 sections 3, 6 and 11.2 (smuggling), RFC 9110 sections 7.2 (Host), 7.6.1 (Connection), 7.8 (Upgrade),
+10.1.1 (Expect). Where the RFC lets a server choose between repairing and refusing, this one refuses. The head that
+the application gets is always written anew from what was understood; no byte of it is copied unread.
+
+``X-Forwarded-*``, ``Forwarded`` and ``Via`` pass unchanged and none is added, as at an Istio or Linkerd inbound
+proxy: they speak of the path before the mesh. Knows: heads. Must not know: bodies, connections, policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eastgate.model.decisions import Edits
+from eastgate.model.requests import Request
+from sidecar.lanes.grammar import (
+    ABSOLUTE,
+    AUTHORITY,
+    CONTENT_LENGTH,
+    FIELD_NAME,
+    FIELD_VALUE,
+    OTHER_VERSION,
+    REQUEST_HEAD,
+    TARGET,
+    split_fields,
+)
+
+HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization proxy te transfer-encoding "
+    b"upgrade http2-settings".split()
+)
+"""Never forwarded as received (RFC 9110 section 7.6.1). ``proxy`` is there for httpoxy (CVE-2016-5385)."""
+
+SPECIAL = HOP_BY_HOP | frozenset((b"host", b"content-length", b"expect"))
+"""Fields that this module reads itself. The engine sees all others, and only them."""
+
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+"""RFC 9110 section 9.2.2."""
+
+
+class RequestError(Exception):
+    """A head that is refused. ``why`` is our own text and quotes nothing."""
+
+    def __init__(self, why: str, status: int = 400) -> None:
+        super().__init__(why)
+        self.why = why
+        self.status = status
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """What was understood. ``length`` None and not ``chunked``: no body."""
+
+    request: Request
+    keep_alive: bool
+    http10: bool = False
+    length: int | None = None
+    chunked: bool = False
+    expects_continue: bool = False
+    websocket: bool = False
+    takes_trailers: bool = False
+
+    @property
+    def has_body(self) -> bool:
+        """True when bytes of a body follow."""
+        return self.chunked or bool(self.length)
+
+
+def read_request_head(data: bytes, most_fields: int, port: int, peer: str, own_authority: bytes) -> RequestHead:
+    """Read a complete head, up to and including its empty line. Raises ``RequestError``.
+
+    ``own_authority`` stands in for Host where HTTP/1.0 has none (RFC 9112 section 3.3).
+    """
+    match = REQUEST_HEAD.fullmatch(data)
+    if match is None:
+        if OTHER_VERSION.match(data):
+            raise RequestError("HTTP version not supported", 505)
+        raise RequestError("malformed request head")
+    method, target, minor = match.groups()
+    fields = split_fields(data[match.end(3) + 2 : -2])
+    if len(fields) > most_fields:
+        raise RequestError("too many header fields", 431)
+    special = SPECIAL
+    ordinary = []
+    noted = []
+    for field in fields:
+        if field[0] in special:
+            noted.append(field)
+        else:
+            ordinary.append(field)
+
+    head = RequestHead(request=_NO_REQUEST, keep_alive=minor == b"1", http10=minor == b"0")
+    authority = None
+    connection: set[bytes] = set()
+    upgrade: bytes | None = None
+    takes_trailers = False
+    for name, value in noted:
+        if name == b"host":
+            if authority is not None:
+                raise RequestError("more than one Host field")
+            authority = value
+        elif name == b"content-length":
+            if head.length is not None:
+                raise RequestError("more than one Content-Length field")
+            if CONTENT_LENGTH.fullmatch(value) is None:
+                raise RequestError("malformed Content-Length")
+            head.length = int(value)
+        elif name == b"transfer-encoding":
+            if head.chunked:
+                raise RequestError("more than one Transfer-Encoding field")
+            if value.lower() != b"chunked":
+                raise RequestError("transfer coding not supported", 501)
+            head.chunked = True
+        elif name == b"connection":
+            connection.update(token.strip(b" \t").lower() for token in value.split(b","))
+        elif name == b"upgrade":
+            upgrade = value.lower() if upgrade is None else b""
+        elif name == b"te":
+            takes_trailers = b"trailers" in [token.strip(b" \t").lower() for token in value.split(b",")]
+        elif name == b"expect":
+            if value.lower() != b"100-continue":
+                raise RequestError("expectation not supported", 417)
+            head.expects_continue = not head.http10
+    if head.chunked and head.length is not None:
+        raise RequestError("both Content-Length and Transfer-Encoding")
+    if head.chunked and head.http10:
+        raise RequestError("Transfer-Encoding in HTTP/1.0")
+
+    if authority is None:
+        if not head.http10:
+            raise RequestError("no Host field")
+        authority = own_authority
+    elif AUTHORITY.fullmatch(authority) is None:
+        raise RequestError("malformed Host")
+    if target[0] != _SLASH:
+        target = _origin_form(method, target, authority)
+
+    if connection:
+        if b"close" in connection:
+            head.keep_alive = False
+        elif b"keep-alive" in connection:
+            head.keep_alive = True
+        nominated = connection - _CONNECTION_OPTIONS
+        if nominated:
+            ordinary = [field for field in ordinary if field[0] not in nominated]
+        if upgrade == b"websocket" and b"upgrade" in connection:
+            head.websocket = method == b"GET" and not head.http10 and not head.has_body
+    head.takes_trailers = takes_trailers and not head.http10
+    head.request = Request(method, target, authority, tuple(ordinary), port, peer)
+    return head
+
+
+_NO_REQUEST = Request(b"", b"", b"", ())
+_SLASH = 0x2F
+_CONNECTION_OPTIONS = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"te"))
+
+
+def _origin_form(method: bytes, target: bytes, authority: bytes) -> bytes:
+    """The path and query of an absolute-form target that names the same authority as Host does."""
+    if method == b"CONNECT":
+        raise RequestError("CONNECT is not supported", 405)
+    match = ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise RequestError("request target is not a path")
+    if AUTHORITY.fullmatch(match[1]) is None or _same_host(match[1]) != _same_host(authority):
+        raise RequestError("request target and Host differ")
+    rest: bytes = match[2] or b"/"
+    return b"/" + rest if rest.startswith(b"?") else rest
+
+
+def _same_host(authority: bytes) -> bytes:
+    """An authority for comparison: case, the default port and the root's dot do not count (RFC 9110 section 4.2.3)."""
+    return authority.lower().removesuffix(b":80").removesuffix(b".")
+
+
+def write_request_head(head: RequestHead, edits: Edits) -> bytes:
+    """The head that the application gets: what was understood, with the decision's edits.
+
+    The edits come from the engine, which has its own checks; what would break out of its line is refused here again,
+    because claims are foreign data.
+    """
+    request = head.request
+    if TARGET.fullmatch(edits.target) is None:
+        raise ValueError("target of the decision")
+    for name, value in edits.add:
+        if name in SPECIAL or FIELD_NAME.fullmatch(name) is None or FIELD_VALUE.fullmatch(value) is None:
+            raise ValueError("header of the decision")
+    lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (request.method, edits.target, request.authority)]
+    lines += [b"%b: %b\r\n" % field for field in edits.apply(request.headers)]
+    if head.chunked:
+        lines.append(b"transfer-encoding: chunked\r\n")
+    elif head.length is not None:
+        lines.append(b"content-length: %d\r\n" % head.length)
+    if head.websocket:
+        lines.append(b"connection: upgrade\r\nupgrade: websocket\r\n")
+    elif head.takes_trailers:
+        lines.append(b"connection: te\r\nte: trailers\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)

@@ -1,0 +1,218 @@
+"""What listens: mitmproxy's modes and server instances of our own, and the addon that manages their connections.
+
+Two modes: ``serve`` leads every connection to one upstream; ``inbound`` leads it where its client had dialled, before
+the kernel redirected it. Knows: accepting. Must not know: bytes, HTTP, policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from sidecar._mitmproxy import (
+    TCP,
+    AsyncioServerInstance,
+    Client,
+    ConnectionState,
+    Context,
+    Layer,
+    Master,
+    Options,
+    ProxyMode,
+    original_addr,
+)
+from sidecar.connection import KeyFetcher, SidecarHandler
+from sidecar.endpoint import Endpoint
+from sidecar.options import Limits
+
+logger = logging.getLogger("eastgate.proxy")
+
+BACKLOG = 4096
+"""Connections waiting to be accepted; the kernel caps it at net.core.somaxconn (4096 since Linux 5.4)."""
+
+
+class ServeMode(ProxyMode):  # type: ignore[no-untyped-call]
+    """``eastgateserve:HOST:PORT@LISTEN:PORT``: every connection leads to one upstream."""
+
+    description = "eastgate serve"
+    transport_protocol = TCP
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("no upstream")
+
+    @property
+    def upstream(self) -> tuple[str, int]:
+        """Where every connection leads."""
+        host, _, port = self.data.rpartition(":")
+        return host, int(port)
+
+
+class InboundMode(ProxyMode):  # type: ignore[no-untyped-call]
+    """``eastgateinbound@LISTEN:PORT``: connections the kernel redirected here lead where their client had dialled."""
+
+    description = "eastgate inbound"
+    transport_protocol = TCP
+
+    def __post_init__(self) -> None:
+        if self.data:
+            raise ValueError("the inbound mode takes no upstream")
+
+
+class SidecarInstance[M: ProxyMode](AsyncioServerInstance[M]):  # type: ignore[no-untyped-call]
+    """What both server instances share: one listening socket that other workers may share, and our own handler."""
+
+    @property
+    def addon(self) -> EastgateAddon:
+        """The manager, as what it is."""
+        return cast(EastgateAddon, self.manager)
+
+    def make_top_layer(self, context: Context) -> Layer:
+        """The layer that chooses a lane."""
+        return self.addon.make_top_layer(context)
+
+    async def listen(self, host: str, port: int) -> list[Any]:
+        """Bind. Raises ``OSError``: nobody must believe in a listener that is not there."""
+        loop = asyncio.get_running_loop()
+        return [await loop.create_server(self._accept, sock=bind_socket(host, port), backlog=BACKLOG)]
+
+    def _accept(self) -> Endpoint:
+        return Endpoint(self._begin)
+
+    def _begin(self, endpoint: Endpoint) -> None:
+        transport = endpoint.transport
+        peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        if not peer or not own:  # the client is gone already
+            transport.abort()
+            return
+        client = Client(
+            peername=(_plain_host(peer[0]), peer[1]),
+            sockname=(_plain_host(own[0]), own[1]),
+            state=ConnectionState.OPEN,
+            proxy_mode=self.mode,
+        )
+        context = Context(client, self.addon.options)
+        upstream = self.find_upstream(context, transport.get_extra_info("socket"))
+        if upstream is None:
+            transport.abort()
+            return
+        context.server.address = upstream
+        SidecarHandler(context, self.addon, endpoint, self.make_top_layer)
+
+    @abstractmethod
+    def find_upstream(self, context: Context, accepted: socket.socket) -> tuple[str, int] | None:
+        """Where this connection leads; None refuses it."""
+
+
+class ServeInstance(SidecarInstance[ServeMode]):  # type: ignore[no-untyped-call]
+    """The plain reverse proxy."""
+
+    def find_upstream(self, context: Context, accepted: socket.socket) -> tuple[str, int] | None:  # noqa: ARG002
+        """The one upstream."""
+        return self.mode.upstream
+
+
+class InboundInstance(SidecarInstance[InboundMode]):  # type: ignore[no-untyped-call]
+    """The pod's inbound side: the kernel's REDIRECT keeps the dialled address for SO_ORIGINAL_DST."""
+
+    def find_upstream(self, context: Context, accepted: socket.socket) -> tuple[str, int] | None:
+        """The address that was dialled. One that is our own was dialled directly and would lead back here for ever."""
+        try:
+            host, port = original_addr(accepted)
+        except OSError as error:
+            logger.error("original destination unknown: %s", type(error).__name__)
+            return None
+        if port == context.client.sockname[1]:
+            logger.warning("refused a connection made to the proxy's own port")
+            return None
+        context.client.sockname = (host, port)
+        return host, port
+
+
+def bind_socket(host: str, port: int) -> socket.socket:
+    """A bound socket: IPv4, IPv6, or both where ``host`` is empty or ``::``. Workers share the port (SO_REUSEPORT)."""
+    if host in ("", "::") and socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, reuse_port=True, backlog=BACKLOG
+            )
+        except OSError:
+            if host == "::":
+                raise
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.getaddrinfo(
+        host or None, port, family if not host or ":" in host else 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
+    )
+    return socket.create_server(found[0][4][:2], family=found[0][0], reuse_port=True, backlog=BACKLOG)
+
+
+def _plain_host(host: str) -> str:
+    """An address as policies write it: no zone, no IPv4-mapped form."""
+    return host.partition("%")[0].removeprefix("::ffff:") if ":" in host else host
+
+
+class EastgateAddon:
+    """The mitmproxy addon: manages the connections (mitmproxy's ``ServerManager``) and hands each to a lane."""
+
+    name = "eastgate"
+
+    def __init__(self, make_top_layer: Callable[[Context], Layer], fetcher: KeyFetcher, limits: Limits) -> None:
+        self.make_top_layer = make_top_layer
+        self.fetch_keys = fetcher.fetch
+        self.limits = limits
+        self.options = Options()
+        self.connections: dict[tuple[Any, ...] | str, SidecarHandler] = {}
+        self.own_addresses: frozenset[tuple[str, int]] = frozenset()
+        self.nobody_connected = asyncio.Event()
+        self.draining = False
+
+    @contextmanager
+    def register_connection(self, connection_id: tuple[Any, ...] | str, handler: Any) -> Iterator[None]:
+        """Mitmproxy's own way to register a connection; ours come and go by callbacks."""
+        self.connections[connection_id] = handler
+        try:
+            yield
+        finally:
+            self.forget(connection_id)
+
+    def forget(self, connection_id: tuple[Any, ...] | str) -> None:
+        """A connection is over."""
+        self.connections.pop(connection_id, None)
+        if not self.connections:
+            self.nobody_connected.set()
+
+    def is_own_address(self, peer: tuple[Any, ...] | None) -> bool:
+        """True for an address that this process listens on, also by way of a wildcard."""
+        if not peer:
+            return False
+        host, port = _plain_host(peer[0]), peer[1]
+        return (host, port) in self.own_addresses or (
+            (("::", port) in self.own_addresses or ("0.0.0.0", port) in self.own_addresses) and _is_local(host)  # noqa: S104
+        )
+
+
+def _is_local(host: str) -> bool:
+    """True when this machine owns the address: one can bind to it."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
+def make_master(addon: EastgateAddon) -> Master:
+    """Mitmproxy with our addon and nothing else.
+
+    Its log handler is taken out: it copies every record into the event loop. Its ``run`` is not used either: that
+    installs an eager task factory, which uvloop 0.23 cannot use before CPython 3.13.3, and swallows failed binds.
+    """
+    master = Master(addon.options)
+    master._legacy_log_events.uninstall()
+    master.addons.add(addon)  # type: ignore[no-untyped-call]
+    return master

@@ -1,0 +1,133 @@
+"""Policy files as one compiled state, and when it is time for another.
+
+A *snapshot* is the texts of all files, the plan compiled from them and everything there was to say about them. It has
+errors or it may be put in force, never something between. Watching is asking for the status of every file, twice: a
+change counts when it stood still for one interval, because a file that is just being written may be a valid, shorter
+policy. Mounted ConfigMaps change by a symbolic link being swapped; the files' own status shows that too.
+
+Knows: files, and the order read, compile, review. Must not know: YAML, policies, or who is served by a plan. Blocking
+and slow (hundreds of milliseconds for a large set): call it from a thread.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from eastgate.compile.plan import Plan, compile_plan
+from eastgate.compile.review import review
+from eastgate.dialects.corpus import read_policy_set
+from eastgate.dialects.files import SUFFIXES, SourceError, read_sources
+from eastgate.model.diagnostics import Diagnostic, Position, Severity, has_errors
+from eastgate.model.workloads import Workload
+
+POLL_SECONDS = 0.25
+"""Between two looks. A change is seen after one, taken after two: half a second."""
+
+type Sources = tuple[tuple[str, str], ...]
+"""(file, text) of every policy file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """``plan`` is None when ``diagnostics`` hold an error."""
+
+    sources: Sources
+    plan: Plan | None
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def take_snapshot(paths: Sequence[str], stdin: str | None, workload: Workload) -> Snapshot:
+    """Read and compile. Never raises for what the files say, or for files that cannot be read."""
+    try:
+        sources = tuple(read_sources(paths, stdin))
+    except SourceError as error:
+        return Snapshot((), None, (_complain(error.path, "unreadable", error.why),))
+    if not sources:
+        why = f"no policy file, {', '.join(f'`*{suffix}`' for suffix in SUFFIXES)} are read"
+        return Snapshot((), None, (_complain(paths[0] if paths else "-", "no-files", why),))
+    return compile_snapshot(sources, workload)
+
+
+def compile_snapshot(sources: Sources, workload: Workload) -> Snapshot:
+    """Compile texts that were read already."""
+    policy_set = read_policy_set(sources)
+    found = [*policy_set.diagnostics, *review(policy_set)]
+    plan = None
+    if not has_errors(found):
+        plan = compile_plan(policy_set, workload)
+        found += plan.diagnostics
+    diagnostics = sort_diagnostics(found)
+    return Snapshot(sources, None if has_errors(diagnostics) else plan, diagnostics)
+
+
+def demand_plan(snapshot: Snapshot) -> Plan:
+    """The plan of a snapshot that somebody already found to be without errors. Raises ``ValueError`` otherwise."""
+    if snapshot.plan is None:
+        raise ValueError("a snapshot with errors")
+    return snapshot.plan
+
+
+def sort_diagnostics(diagnostics: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """By place, errors first, each once: the order in which ``lint`` says them."""
+    unique = dict.fromkeys(diagnostics)
+    return tuple(
+        sorted(unique, key=lambda one: (one.position, one.severity is not Severity.ERROR, one.field, one.message))
+    )
+
+
+def write_diagnostics(diagnostics: Sequence[Diagnostic], stream: TextIO | None = None) -> None:
+    """One line each, ``file:line: severity: message``."""
+    stream = sys.stderr if stream is None else stream
+    stream.write("".join(f"{diagnostic}\n" for diagnostic in diagnostics))
+    stream.flush()
+
+
+def _complain(path: str, code: str, why: str) -> Diagnostic:
+    return Diagnostic(Position("<stdin>" if path == "-" else path, 1), Severity.ERROR, code, why)
+
+
+type Fingerprint = tuple[tuple[str, int, int, int, int], ...]
+
+
+class Watcher:
+    """Says when the files changed. ``-`` never does. Not for several threads at a time."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = tuple(path for path in paths if path != "-")
+        self._taken = self._last = take_fingerprint(self._paths)
+
+    def has_changed(self) -> bool:
+        """True once for every change, at the second look that finds it unchanged."""
+        now = take_fingerprint(self._paths)
+        settled = now == self._last
+        self._last = now
+        if not settled or now == self._taken:
+            return False
+        self._taken = now
+        return True
+
+
+def take_fingerprint(paths: Sequence[str]) -> Fingerprint:
+    """What changes whenever a file does: name, inode, size, times. A file that is not there is left out."""
+    found = []
+    for file in _walk(paths):
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        found.append((str(file), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return tuple(found)
+
+
+def _walk(paths: Sequence[str]) -> Iterator[Path]:
+    for path in map(Path, paths):
+        if not path.is_dir():
+            yield path
+            continue
+        for parent, directories, names in path.walk():
+            directories[:] = sorted(name for name in directories if not name.startswith("."))
+            yield from (parent / name for name in sorted(names) if not name.startswith("."))
