@@ -136,12 +136,14 @@ class SidecarHandler(ConnectionHandler):
         endpoint = self.endpoints.pop(connection, None)
         if endpoint is not None and endpoint is self.upstream_endpoint:
             self.upstream_endpoint = None
-        if not told:
-            self.dispatch(events.ConnectionClosed(connection))
-        if connection is self.client:
-            self._finish()
-        else:
-            self.balance()
+        try:
+            if not told:
+                self.dispatch(events.ConnectionClosed(connection))
+        finally:
+            if connection is self.client:
+                self._finish()
+            else:
+                self.balance()
 
     # Commands.
 
@@ -287,6 +289,7 @@ class SidecarHandler(ConnectionHandler):
 
     def _finish(self) -> None:
         self._over = True
+        self.manager.forget(self.client.id)
         self._queue.clear()
         for timer in self._timers:
             timer.cancel()
@@ -295,7 +298,6 @@ class SidecarHandler(ConnectionHandler):
         for connection, endpoint in list(self.endpoints.items()):
             connection.state = ConnectionState.CLOSED
             endpoint.close()
-        self.manager.forget(self.client.id)
 
     # Plumbing.
 

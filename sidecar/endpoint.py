@@ -16,6 +16,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+from sidecar.faults import describe_fault
+
 logger = logging.getLogger("eastgate.proxy")
 
 HIGH_WATER = 128 * 1024
@@ -87,8 +89,8 @@ class Endpoint(asyncio.Protocol):
         try:
             self._begin(self)
         except Exception as error:
-            logger.error("connection refused: %s", type(error).__name__)
-            self.abort()
+            self._told = True
+            self._give_up(error)
 
     def data_received(self, data: bytes) -> None:
         """Bytes. None are wanted any more once the lane has closed this side.
@@ -102,9 +104,12 @@ class Endpoint(asyncio.Protocol):
             self._early += data
             self.transport.pause_reading()
             return
-        self.owner.received(self.connection, data)
-        if self.choked:
-            self.owner.balance()
+        try:
+            self.owner.received(self.connection, data)
+            if self.choked:
+                self.owner.balance()
+        except Exception as error:
+            self._give_up(error)
 
     def eof_received(self) -> bool:
         """FIN. The other direction stays open until the lane closes it."""
@@ -117,13 +122,25 @@ class Endpoint(asyncio.Protocol):
     def _tell_end(self) -> None:
         if not self._told:
             self._told = True
-            self.owner.ended(self.connection)
+            try:
+                self.owner.ended(self.connection)
+            except Exception as error:
+                self._give_up(error)
 
-    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+    def _give_up(self, error: Exception) -> None:
+        """The owner is broken. The event loop would log its exception with its text, so it is not left to that."""
+        logger.error("connection given up: %s", describe_fault(error))
+        self.writable = False
+        self.transport.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone."""
         if hasattr(self, "owner"):
             told, self._told = self._told, True
-            self.owner.lost(self.connection, told)
+            try:
+                self.owner.lost(self.connection, told)
+            except Exception as error:
+                self._give_up(error)
 
     def pause_writing(self) -> None:
         """More than ``HIGH_WATER`` bytes wait to be taken."""

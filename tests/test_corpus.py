@@ -21,13 +21,12 @@ from eastgate.model.keys import RemoteKeys
 from eastgate.model.requests import Request
 from eastgate.render.grpc import is_grpc
 from eastgate.render.http import render_answer
-from tests.corpus import ROOT, Case, CaseFile, Expectation, build_workload, load_case_files
+from tests.corpus import CASES, ROOT, Case, CaseFile, Expectation, build_workload, load_case_file
 from tests.live.client import request_http1, request_http2
 from tests.live.serving import serve
 from tests.live.upstream import run_upstream
 
-FILES = load_case_files()
-PARAMETERS = [pytest.param(file, id=file.name) for file in FILES]
+PARAMETERS = [pytest.param(path, id=path.stem) for path in sorted(CASES.glob("*.yaml"))]
 
 
 class SuppliedKeys:
@@ -87,8 +86,9 @@ def report(problems: dict[str, list[str]]) -> None:
     assert not problems, "\n" + "\n".join(f"{name}:\n    " + "\n    ".join(lines) for name, lines in problems.items())
 
 
-@pytest.mark.parametrize("file", PARAMETERS)
-def test_engine(file: CaseFile) -> None:
+@pytest.mark.parametrize("path", PARAMETERS)
+def test_engine(path: Path) -> None:
+    file = load_case_file(path)
     policy_set = read_policy_set(file.policies)
     plan = compile_plan(policy_set, build_workload(file.flags))
     ring = SuppliedKeys(file.remote_keys)
@@ -142,8 +142,9 @@ def supplied_key_flags(file: CaseFile, folder: Path) -> list[str]:
     return flags
 
 
-@pytest.mark.parametrize("file", PARAMETERS)
-def test_explain(file: CaseFile, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", PARAMETERS)
+def test_explain(path: Path, tmp_path: Path) -> None:
+    file = load_case_file(path)
     requests = tmp_path / "requests.jsonl"
     requests.write_text(
         "".join(
@@ -168,8 +169,9 @@ def test_explain(file: CaseFile, tmp_path: Path) -> None:
     report(problems)
 
 
-@pytest.mark.parametrize("file", PARAMETERS)
-def test_serve(file: CaseFile, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", PARAMETERS)
+def test_serve(path: Path, tmp_path: Path) -> None:
+    file = load_case_file(path)
     if file.remote_keys:
         pytest.skip("remote key sets are served in tests/live/test_keys.py")
     with run_upstream() as upstream, serve(write_policies(file, tmp_path), upstream.port, *file.flags) as served:

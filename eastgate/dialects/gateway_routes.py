@@ -72,16 +72,16 @@ def _read_route(found: Object, catalogue: Catalogue, sink: list[Diagnostic]) -> 
 
 
 def _build_route(found: Object, index: int, rule: _Rule, attached: Attached, shared: tuple[str, ...]) -> Route:
-    hosts = attached.hosts
     return Route(
         origin=found.title,
         index=index,
         position=rule.position.position,
         section=rule.section,
         labels=found.labels,
-        hosts=tuple(dict.fromkeys((*hosts, *rule.hosts))) if hosts else (),
+        hosts=attached.hosts,
         matches=rule.matches,
         rewritten=rule.rewritten,
+        rewritten_hosts=rule.hosts,
         destinations=rule.destinations,
         attachments=attached.attachments,
         action=rule.action,

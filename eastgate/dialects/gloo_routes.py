@@ -51,7 +51,7 @@ class _Expansion:
         used = {id(child) for table in self.tables for entry in table.entries for child in self._children(entry)}
         routes: list[Route] = []
         for table in self.tables:
-            if table.for_nobody or (not table.rooted and id(table) in used):
+            if not table.rooted and id(table) in used:
                 continue
             if not table.rooted and not self.scope.dialect.own:
                 table.fields.report.warning(
@@ -62,7 +62,8 @@ class _Expansion:
                 )
             self.room = MAX_ROUTES
             found = self._expand_table(table, _Inherited(table.hosts, table.found.created, (table,)))
-            routes += _with_destinations(found)
+            found = _with_destinations(found)
+            routes += [replace(route, action=Action.NOBODY) for route in found] if table.for_nobody else found
         return routes
 
     def _expand_table(self, table: Table, inherited: _Inherited) -> list[Route]:
@@ -104,18 +105,16 @@ class _Expansion:
     ) -> Route:
         rewrite = entry.forwarding.rewrite
         rewritten = rewrite_matches(matches, rewrite, entry.forwarding.fields or entry.fields)
-        hosts = inherited.hosts
-        if rewrite.host is not None and hosts and rewrite.host not in hosts:
-            hosts = (*hosts, rewrite.host)
         return Route(
             origin=table.found.title,
             index=entry.index,
             position=entry.fields.value.position,
             section=entry.name,
             labels=tuple(sorted(labels)),
-            hosts=hosts,
+            hosts=inherited.hosts,
             matches=matches,
             rewritten=rewritten,
+            rewritten_hosts=(rewrite.host,) if rewrite.host is not None else (),
             destinations=entry.forwarding.destinations,
             action=Action.FORWARD if entry.action in ("forwardTo", "delegate", None) else Action.ANSWER,
             order=Order.LISTED,

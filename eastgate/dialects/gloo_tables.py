@@ -159,8 +159,8 @@ def _read_senders(spec: Fields) -> bool:
         spec.report.warning(
             spec.at("workloadSelectors"),
             "for-nobody",
-            "`[]` without `virtualGateways` selects no sender: the table's routes are left out; "
-            "write `[{}]`, or nothing, for every sender",
+            "`[]` without `virtualGateways` selects no sender: the table's routes match no request, and what no other "
+            "table expects is refused (404); write `[{}]`, or nothing, for every sender",
         )
         return True
     return False

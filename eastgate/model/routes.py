@@ -95,10 +95,13 @@ class Attachment:
 class Action(StrEnum):
     """What the sender's proxy would have done. Only ``FORWARD`` ever reaches an application; a request that matches
     ``ANSWER`` (redirect, direct response) should have been answered on the way and is refused at the receiver.
+    ``NOBODY`` is a route that no sender may use: it binds to its destinations, so that they are not taken for
+    unrouted, and matches no request.
     """
 
     FORWARD = "forward"
     ANSWER = "answer"
+    NOBODY = "nobody"
 
 
 class Order(StrEnum):
@@ -118,10 +121,11 @@ class Route:
     ``index`` its position. ``hosts`` are as configured, lower case, without port, possibly ``*`` or with a leading
     wildcard label; empty means every host. The Services' own names (``httpbin``, ``httpbin.ns``, ``.svc``,
     ``.svc.cluster.local``) are added by the compiler from ``destinations``. ``matches`` are alternatives (OR); an
-    empty tuple matches everything. ``rewritten`` are further alternatives: the form in which a request arrives after
-    the sender rewrote it. ``labels`` are those of the entry united with those of its table.
-    ``created`` is the RFC 3339 creationTimestamp, empty when the file has none; ``weight`` orders delegated tables
-    (higher first).
+    empty tuple matches everything. ``rewritten`` and ``rewritten_hosts`` are the forms in which a request may
+    arrive after the sender rewrote it: what matches one of them could have come this way, and meets this route's
+    policies beside those of the route that it matches as it stands. ``labels`` are those of the entry united with
+    those of its table. ``created`` is the RFC 3339 creationTimestamp, empty when the file has none; ``weight``
+    orders delegated tables (higher first).
     """
 
     origin: ObjectName
@@ -132,6 +136,7 @@ class Route:
     hosts: tuple[str, ...] = ()
     matches: tuple[Match, ...] = ()
     rewritten: tuple[Match, ...] = ()
+    rewritten_hosts: tuple[str, ...] = ()
     destinations: tuple[Destination, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     action: Action = Action.FORWARD

@@ -9,7 +9,7 @@ Knows: body framing. Must not know: connections, policy, whether it is a request
 
 from __future__ import annotations
 
-from sidecar.lanes.grammar import CHUNK_LINE, NOT_IN_HEAD, TRAILERS, split_fields
+from sidecar.lanes.grammar import CHUNK_LINE, NOT_IN_HEAD, MalformedError, read_fields
 
 CHUNK_LINE_BYTES = 256
 """The longest chunk line with its extensions. Go bounds it by 4 KiB; nobody is known to send extensions at all."""
@@ -144,9 +144,10 @@ class ChunkedBody:
             if NOT_IN_HEAD.search(data, at):
                 raise FramingError("malformed trailers")
             return -1
-        if TRAILERS.fullmatch(data, at, end + 4) is None:
-            raise FramingError("malformed trailers")
-        self.trailers = split_fields(data[at : end + 2])
+        try:
+            self.trailers = read_fields(data[at : end + 2])
+        except MalformedError:
+            raise FramingError("malformed trailers") from None
         self.done = True
         return end + 4
 

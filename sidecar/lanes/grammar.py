@@ -18,32 +18,16 @@ TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
 """RFC 9110 section 5.5: VCHAR, SP, HTAB and obs-text; no other control character, above all no CR, LF or NUL."""
 
-FIELDS = rb"(?:" + TOKEN + rb":" + VALUE + rb"\r\n)*+"
-"""Field lines, RFC 9112 section 5. No obs-fold (section 5.2), no white space before the colon (section 5.1)."""
-
-_REQUEST_LINE = rb"([A-Z][A-Z0-9_\-]{0,31}+) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n"
-
-REQUEST_HEAD = re.compile(_REQUEST_LINE + FIELDS + rb"\r\n")
+REQUEST_LINE = re.compile(rb"([A-Z][A-Z0-9_\-]{0,31}+) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n")
 """RFC 9112 section 3. Groups: method, target, minor version. No registered method has a lower-case letter; a fragment
 is not part of a request target (RFC 9112 section 3.2), and servers disagree about one.
 """
 
-REQUEST_LINE = re.compile(_REQUEST_LINE)
-"""What can be checked before a head is complete: HTTP/0.9 and nonsense need not wait for the time limit."""
-
 OTHER_VERSION = re.compile(rb"[A-Za-z]++ [^ \r\n]++ HTTP/(?!1\.[01]\r\n)[0-9]++\.?[0-9]*+\r\n")
 """A request line that is fine but for its version: 505 rather than 400."""
 
-_STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: (" + VALUE + rb"))?\r\n"
-
-STATUS_LINE = re.compile(_STATUS_LINE)
-"""What can be checked before a response head is complete: a server of another protocol is found out at once."""
-
-RESPONSE_HEAD = re.compile(_STATUS_LINE + FIELDS + rb"\r\n")
+STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: (" + VALUE + rb"))?\r\n")
 """RFC 9112 section 4. Groups: minor version, status, reason. Many servers leave out the reason with its space."""
-
-TRAILERS = re.compile(FIELDS + rb"\r\n")
-"""RFC 9112 section 7.1.2: the fields after the last chunk, and the empty line."""
 
 CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,15}+)(?:;"
@@ -78,10 +62,13 @@ CONTENT_LENGTH = re.compile(rb"[0-9]{1,18}")
 """RFC 9110 section 8.6, one value. Eighteen digits fit in 64 bits with a sign."""
 
 
-def split_field(line: bytes) -> tuple[bytes, bytes]:
-    """(name in lower case, value without surrounding white space) of a line that has passed the grammar."""
-    name, _, value = line.partition(b":")
-    return name.lower(), value.strip(b" \t")
+FIELD_LINE = re.compile(rb"(" + TOKEN + rb"):(" + VALUE + rb")")
+"""One field line, RFC 9112 section 5, without its CRLF. No obs-fold (section 5.2), no white space before the colon
+(section 5.1)."""
+
+
+class MalformedError(ValueError):
+    """A line is not a field line."""
 
 
 _REMEMBERED = 2048
@@ -89,19 +76,23 @@ _LONGEST_REMEMBERED = 96
 _fields: dict[bytes, tuple[bytes, bytes]] = {}
 
 
-def split_fields(block: bytes) -> list[tuple[bytes, bytes]]:
-    """The fields of a block of whole lines that has passed the grammar, each line ended by CRLF.
+def read_fields(block: bytes) -> list[tuple[bytes, bytes]]:
+    """(name in lower case, value without surrounding white space) of every line of a block; each line ends with CRLF.
 
-    Splitting a line is pure and most lines repeat from request to request, so short ones are remembered (a bounded
-    memory, emptied when full). Long ones are not: they do not repeat, and a token has no business outliving its
-    request.
+    Raises ``MalformedError``. Reading a line is pure and most lines repeat from request to request, so short ones are
+    remembered (a bounded memory, emptied when full). Long ones are not: they do not repeat, and a token has no business
+    outliving its request.
     """
     known = _fields
     fields = []
     for line in block.split(b"\r\n")[:-1]:
         field = known.get(line)
         if field is None:
-            field = split_field(line)
+            match = FIELD_LINE.fullmatch(line)
+            if match is None:
+                raise MalformedError
+            name, value = match.groups()
+            field = (name.lower(), value.strip(b" \t"))
             if len(line) <= _LONGEST_REMEMBERED and field[0] not in _SECRET:
                 if len(known) >= _REMEMBERED:
                     known.clear()
@@ -111,3 +102,12 @@ def split_fields(block: bytes) -> list[tuple[bytes, bytes]]:
 
 
 _SECRET = frozenset([b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"x-auth"])
+
+
+CONNECTION_OPTIONS = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"te"))
+"""Connection options that mean something to a connection; any other names a field that ends here."""
+
+
+def split_list(value: bytes) -> list[bytes]:
+    """The members of a comma-separated list of tokens, in lower case (RFC 9110 section 5.6.1)."""
+    return [token.strip(b" \t") for token in value.lower().split(b",")]

@@ -62,7 +62,7 @@ DRAIN_GRACE_SECONDS = 1.0
 
 CONTINUE_SECONDS = 1.0
 """How long a body is held back for the application's 100 (RFC 9110 section 10.1.1; curl waits as long). After a final
-answer it is not sent at all: whether the application would take it for a body or for the next request is not knowable."""
+answer none is sent: whether the application would take it for a body or for the next request is not knowable."""
 
 _UNREADABLE = Request(b"", b"", b"", ())
 _FAILURE = b"policy could not be evaluated"
@@ -226,7 +226,7 @@ class Http1Lane(Lane):
         refusals).
         """
         limits = self._limits
-        while self._phase is Phase.HEAD and len(self._heads):
+        while self._phase is Phase.HEAD:
             try:
                 data = self._heads.next_head()
                 if data is None:

@@ -47,6 +47,8 @@ class HeadReader:
     def next_head(self) -> bytes | None:
         """A complete head, or None while there is none and there may still be one. Raises ``RequestError``."""
         data, at = self._data, self._at
+        if at == len(data):
+            return None
         if not self._skipped and data.startswith(b"\r\n", at):
             self._skipped = True  # one is skipped (RFC 9112 section 2.2), more are refused by the grammar
             self._at = at = at + 2

@@ -11,19 +11,23 @@ proxy: they speak of the path before the mesh. Knows: heads. Must not know: bodi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from eastgate.model.decisions import Edits
 from eastgate.model.requests import Request
 from sidecar.lanes.grammar import (
     ABSOLUTE,
     AUTHORITY,
+    CONNECTION_OPTIONS,
     CONTENT_LENGTH,
     FIELD_NAME,
     FIELD_VALUE,
     OTHER_VERSION,
-    REQUEST_HEAD,
+    REQUEST_LINE,
     TARGET,
-    split_fields,
+    MalformedError,
+    read_fields,
+    split_list,
 )
 
 HOP_BY_HOP = frozenset(
@@ -72,63 +76,62 @@ def read_request_head(data: bytes, most_fields: int, port: int, peer: str, own_a
 
     ``own_authority`` stands in for Host where HTTP/1.0 has none (RFC 9112 section 3.3).
     """
-    match = REQUEST_HEAD.fullmatch(data)
+    match = REQUEST_LINE.match(data)
     if match is None:
         if OTHER_VERSION.match(data):
             raise RequestError("HTTP version not supported", 505)
-        raise RequestError("malformed request head")
+        raise RequestError("malformed request line")
     method, target, minor = match.groups()
-    fields = split_fields(data[match.end(3) + 2 : -2])
+    try:
+        fields = read_fields(data[match.end() : -2])
+    except MalformedError:
+        raise RequestError("malformed header field") from None
     if len(fields) > most_fields:
         raise RequestError("too many header fields", 431)
     special = SPECIAL
-    ordinary = []
-    noted = []
-    for field in fields:
-        if field[0] in special:
-            noted.append(field)
-        else:
-            ordinary.append(field)
-
-    head = RequestHead(request=_NO_REQUEST, keep_alive=minor == b"1", http10=minor == b"0")
-    authority = None
+    ordinary = [field for field in fields if field[0] not in special]
+    http10 = minor == b"0"
+    authority: bytes | None = None
+    length: int | None = None
+    chunked = expects_continue = takes_trailers = websocket = False
     connection: set[bytes] = set()
     upgrade: bytes | None = None
-    takes_trailers = False
-    for name, value in noted:
+    for name, value in fields:
+        if name not in special:
+            continue
         if name == b"host":
             if authority is not None:
                 raise RequestError("more than one Host field")
             authority = value
         elif name == b"content-length":
-            if head.length is not None:
+            if length is not None:
                 raise RequestError("more than one Content-Length field")
             if CONTENT_LENGTH.fullmatch(value) is None:
                 raise RequestError("malformed Content-Length")
-            head.length = int(value)
+            length = int(value)
         elif name == b"transfer-encoding":
-            if head.chunked:
+            if chunked:
                 raise RequestError("more than one Transfer-Encoding field")
             if value.lower() != b"chunked":
                 raise RequestError("transfer coding not supported", 501)
-            head.chunked = True
+            chunked = True
         elif name == b"connection":
-            connection.update(token.strip(b" \t").lower() for token in value.split(b","))
+            connection.update(split_list(value))
         elif name == b"upgrade":
             upgrade = value.lower() if upgrade is None else b""
         elif name == b"te":
-            takes_trailers = b"trailers" in [token.strip(b" \t").lower() for token in value.split(b",")]
+            takes_trailers = not http10 and b"trailers" in split_list(value)
         elif name == b"expect":
             if value.lower() != b"100-continue":
                 raise RequestError("expectation not supported", 417)
-            head.expects_continue = not head.http10
-    if head.chunked and head.length is not None:
+            expects_continue = not http10
+    if chunked and length is not None:
         raise RequestError("both Content-Length and Transfer-Encoding")
-    if head.chunked and head.http10:
+    if chunked and http10:
         raise RequestError("Transfer-Encoding in HTTP/1.0")
 
     if authority is None:
-        if not head.http10:
+        if not http10:
             raise RequestError("no Host field")
         authority = own_authority
     elif AUTHORITY.fullmatch(authority) is None:
@@ -136,24 +139,22 @@ def read_request_head(data: bytes, most_fields: int, port: int, peer: str, own_a
     if target[0] != _SLASH:
         target = _origin_form(method, target, authority)
 
+    keep_alive = not http10
     if connection:
         if b"close" in connection:
-            head.keep_alive = False
+            keep_alive = False
         elif b"keep-alive" in connection:
-            head.keep_alive = True
-        nominated = connection - _CONNECTION_OPTIONS
+            keep_alive = True
+        nominated = connection - CONNECTION_OPTIONS
         if nominated:
             ordinary = [field for field in ordinary if field[0] not in nominated]
         if upgrade == b"websocket" and b"upgrade" in connection:
-            head.websocket = method == b"GET" and not head.http10 and not head.has_body
-    head.takes_trailers = takes_trailers and not head.http10
-    head.request = Request(method, target, authority, tuple(ordinary), port, peer)
-    return head
+            websocket = method == b"GET" and not http10 and not chunked and not length
+    request = Request(method, target, authority, tuple(ordinary), port, peer)
+    return RequestHead(request, keep_alive, http10, length, chunked, expects_continue, websocket, takes_trailers)
 
 
-_NO_REQUEST = Request(b"", b"", b"", ())
 _SLASH = 0x2F
-_CONNECTION_OPTIONS = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"te"))
 
 
 def _origin_form(method: bytes, target: bytes, authority: bytes) -> bytes:
@@ -174,6 +175,14 @@ def _same_host(authority: bytes) -> bytes:
     return authority.lower().removesuffix(b":80").removesuffix(b".")
 
 
+@lru_cache(maxsize=1024)
+def check_added(add: tuple[tuple[bytes, bytes], ...]) -> None:
+    """Raise ``ValueError`` for a header that would break out of its line or speak about framing."""
+    for name, value in add:
+        if name in SPECIAL or FIELD_NAME.fullmatch(name) is None or FIELD_VALUE.fullmatch(value) is None:
+            raise ValueError("header of the decision")
+
+
 def write_request_head(head: RequestHead, edits: Edits) -> bytes:
     """The head that the application gets: what was understood, with the decision's edits.
 
@@ -181,11 +190,9 @@ def write_request_head(head: RequestHead, edits: Edits) -> bytes:
     because claims are foreign data.
     """
     request = head.request
-    if TARGET.fullmatch(edits.target) is None:
+    if edits.target != request.target and TARGET.fullmatch(edits.target) is None:
         raise ValueError("target of the decision")
-    for name, value in edits.add:
-        if name in SPECIAL or FIELD_NAME.fullmatch(name) is None or FIELD_VALUE.fullmatch(value) is None:
-            raise ValueError("header of the decision")
+    check_added(edits.add)
     lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (request.method, edits.target, request.authority)]
     lines += [b"%b: %b\r\n" % field for field in edits.apply(request.headers)]
     if head.chunked:

@@ -14,7 +14,14 @@ from http import HTTPStatus
 
 from eastgate.render.http import Answer
 from sidecar.lanes.framing import Body, ChunkedBody, EndlessBody, LengthBody
-from sidecar.lanes.grammar import CONTENT_LENGTH, RESPONSE_HEAD, split_fields
+from sidecar.lanes.grammar import (
+    CONNECTION_OPTIONS,
+    CONTENT_LENGTH,
+    STATUS_LINE,
+    MalformedError,
+    read_fields,
+    split_list,
+)
 
 _NOT_FORWARDED = frozenset(
     b"connection keep-alive proxy-connection transfer-encoding upgrade content-length te http2-settings".split()
@@ -44,11 +51,13 @@ class ResponseHead:
 
 def read_response_head(data: bytes, most_fields: int, method: bytes) -> ResponseHead:
     """Read a complete head, up to and including its empty line. Raises ``ResponseError``."""
-    match = RESPONSE_HEAD.fullmatch(data)
+    match = STATUS_LINE.match(data)
     if match is None:
-        raise ResponseError("malformed response head")
-    lines_begin = data.index(b"\r\n") + 2
-    fields = split_fields(data[lines_begin:-2])
+        raise ResponseError("malformed status line")
+    try:
+        fields = read_fields(data[match.end() : -2])
+    except MalformedError:
+        raise ResponseError("malformed header field") from None
     if len(fields) > most_fields:
         raise ResponseError("too many header fields")
     status = int(match[2])
@@ -70,12 +79,12 @@ def read_response_head(data: bytes, most_fields: int, method: bytes) -> Response
                 raise ResponseError("transfer coding not supported")
             chunked = True
         elif name == b"connection":
-            connection.update(token.strip(b" \t").lower() for token in value.split(b","))
+            connection.update(split_list(value))
         elif name == b"upgrade":
             upgrade = value.lower()
     if chunked and (length is not None or match[1] == b"0"):
         raise ResponseError("ambiguous framing")
-    nominated = connection - _CONNECTION_OPTIONS
+    nominated = connection - CONNECTION_OPTIONS
     if nominated:
         kept = [field for field in kept if field[0] not in nominated]
     reusable = b"keep-alive" in connection if match[1] == b"0" else b"close" not in connection
@@ -89,9 +98,6 @@ def read_response_head(data: bytes, most_fields: int, method: bytes) -> Response
     else:
         body, reusable = EndlessBody(), False
     return ResponseHead(status, match[3] or b"", kept, body, reusable, length, chunked, upgrade)
-
-
-_CONNECTION_OPTIONS = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"te"))
 
 
 def write_response_head(head: ResponseHead, *, http10: bool, persistent: bool) -> bytes:

@@ -9,51 +9,16 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import grpc
 import pytest
 
-from sidecar.options import ServeOptions
-from sidecar.proxy import Proxy
 from tests.lanes.http2_peer import FakeGate
+from tests.live.http2_running import Running
 
 GOOD = (("authorization", "good"), ("x-org", "spoofed"))
 PENDING = (("authorization", "keys"),)
 TIMEOUT = 20
-
-
-class NoKeys:
-    """A key store with nothing to fetch, which takes its time."""
-
-    async def fetch(self, sources):
-        await asyncio.sleep(0.1)
-
-
-class Running:
-    """A proxy in a loop of its own."""
-
-    def __init__(self, gate, upstream: int) -> None:
-        self.gate = gate
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._thread.start()
-        self.port = self.call(self._start(upstream))
-
-    async def _start(self, upstream: int) -> int:
-        options = ServeOptions(policies=(), upstream=("127.0.0.1", upstream), listen=("127.0.0.1", 0))
-        self.proxy = Proxy(self.gate, NoKeys(), options)
-        _, port = await self.proxy.start()
-        return port
-
-    def call(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(TIMEOUT)
-
-    def stop(self) -> None:
-        self.call(self.proxy.stop())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(TIMEOUT)
-        self.loop.close()
 
 
 class Echo(grpc.GenericRpcHandler):
@@ -63,7 +28,7 @@ class Echo(grpc.GenericRpcHandler):
         self.calls: list[dict[str, str]] = []
 
     def service(self, details):
-        self.calls.append({key: value for key, value in details.invocation_metadata})
+        self.calls.append(dict(details.invocation_metadata))
         handlers = {
             "/t.Echo/Unary": grpc.unary_unary_rpc_method_handler(self.unary),
             "/t.Echo/Up": grpc.stream_unary_rpc_method_handler(self.up),
@@ -216,7 +181,9 @@ def test_denial_at_once(echo, call):
 
 def test_cancelling_reaches_the_application(echo):
     gone = threading.Event()
-    echo.down = lambda request, context: (context.add_callback(gone.set), iter(lambda: time.sleep(0.01) or b"x", None))[1]
+    echo.down = lambda request, context: (context.add_callback(gone.set), iter(lambda: time.sleep(0.01) or b"x", None))[
+        1
+    ]
     call = echo.channel.unary_stream("/t.Echo/Down")(b"", metadata=GOOD, timeout=TIMEOUT)
     next(call)
     call.cancel()
@@ -290,10 +257,3 @@ def test_draining_lets_calls_finish(echo):
     assert list(answers) == [b"echo:2"]
     draining.result(TIMEOUT)
     assert running.proxy.connections == 0
-
-
-def _resident() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1])
-    raise AssertionError

@@ -15,7 +15,7 @@ from eastgate.render.grpc import is_grpc
 from sidecar.lanes.grammar import AUTHORITY, CONTENT_LENGTH, FIELD_NAME, FIELD_VALUE, TARGET
 from sidecar.lanes.http2.fields import Field, encode_field, encode_fields
 
-_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\A[ \t]|[ \t]\Z")
+_CONTROLS = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
 _METHOD = re.compile(rb"[A-Z][A-Z0-9_\-]{0,31}+")
 
 _CONNECTION_SPECIFIC = frozenset(
@@ -127,7 +127,8 @@ def read_head(fields: list[Field], port: int, peer: str) -> Head:
 def _check_field(name: bytes, value: bytes) -> None:
     if FIELD_NAME.fullmatch(name) is None:
         raise MalformedHeadError("field name not a lower-case token")
-    if _BAD_VALUE.search(value) is not None:
+    # Deleting what must not be there is the fastest look at a long value, such as a token.
+    if len(value.translate(None, _CONTROLS)) != len(value) or value.strip(b" \t") != value:
         raise MalformedHeadError("field value with a control character or white space around it")
     if name in _CONNECTION_SPECIFIC:
         raise MalformedHeadError("connection-specific field")

@@ -20,11 +20,12 @@ from sidecar._mitmproxy import (
     FetchKeys,
     HoldReading,
     KeysFetched,
-    Layer,
+    Lane,
     Server,
     commands,
     events,
 )
+from sidecar.faults import describe_fault
 from sidecar.lanes.http2 import answers
 from sidecar.lanes.http2.frames import ENHANCE_YOUR_CALM, INTERNAL_ERROR, Http2Error
 from sidecar.lanes.http2.requests import Gate, RequestSide
@@ -34,23 +35,23 @@ from sidecar.options import Limits
 
 logger = logging.getLogger("eastgate.http2")
 
+_WRITABLE = (ConnectionState.OPEN, ConnectionState.CAN_WRITE)
+
+DRAIN_GRACE_SECONDS = 1.0
+"""Between the GOAWAY that announces a drain and the one that says which streams were still taken (RFC 9113 section 6.8
+asks for a round trip). Streams begun meanwhile are served."""
+
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 512 * 1024
 """How long, and how much, a client may go on sending after its last GOAWAY before it is cut, so that it reads that and
 not a reset (nginx ``lingering_timeout`` 5 s)."""
 
 
-class OpenUpstream(commands.OpenConnection):
-    """Open the application's connection without pausing the layer.
+class Http2Lane(Lane):
+    """One client connection that began with the HTTP/2 preface; the lane reads the preface itself.
 
-    Refusals go on meanwhile, and what waits is bounded by the session and not by how long it takes.
+    While the application's connection is being opened refusals go on, and what waits is bounded by the session.
     """
-
-    blocking = False
-
-
-class Http2Lane(Layer):
-    """One client connection that began with the HTTP/2 preface; the lane reads the preface itself."""
 
     def __init__(
         self, context: Context, gate: Gate, limits: Limits, clock: Callable[[], float] = time.monotonic
@@ -62,15 +63,17 @@ class Http2Lane(Layer):
         self._session = Session(limits, clock)
         self._requests = RequestSide(self._session, gate, address[1] if address else 0, peer[0] if peer else "")
         self._responses = ResponseSide(self._session)
-        self._opening: OpenUpstream | None = None
+        self._opening: commands.OpenConnection | None = None
         self._timer: commands.RequestWakeup | None = None
         self._timer_frames = -1
+        self._grace: commands.RequestWakeup | None = None
         self._holding = False
         self._lingering: commands.RequestWakeup | None = None
         self._discarded = 0
         self._over = False
 
-    def _handle_event(self, event: events.Event) -> Commands:
+    def handle_event(self, event: events.Event) -> Commands:
+        """Take one event to its end."""
         if self._over:
             yield from self._linger(event)
             return
@@ -81,8 +84,7 @@ class Http2Lane(Layer):
             except Http2Error as error:
                 self._fail(event, error.code, error.why)
         except Exception as error:
-            # The exception's text may quote the request: only its type is safe to say.
-            logger.error("http2 lane failed: %s", type(error).__name__, extra={"fault": type(error).__name__})
+            logger.error("http2 lane failed: %s", describe_fault(error), extra={"fault": type(error).__name__})
             with contextlib.suppress(Exception):
                 session.fail(INTERNAL_ERROR, "")
             session.closed = True
@@ -117,6 +119,8 @@ class Http2Lane(Layer):
             if isinstance(event.ticket, int):
                 self._requests.keys_fetched(event.ticket)
         elif isinstance(event, Drain):
+            session.announce_drain()
+        elif isinstance(event, events.Wakeup) and event.command is self._grace:
             session.drain()
         elif isinstance(event, events.Wakeup) and event.command is self._timer:
             self._timer = None
@@ -144,18 +148,18 @@ class Http2Lane(Layer):
         if session.to_upstream:
             data = b"".join(session.to_upstream)
             session.to_upstream.clear()
-            if session.upstream is Upstream.OPEN and server.state & ConnectionState.CAN_WRITE:
+            if session.upstream is Upstream.OPEN and server.state in _WRITABLE:
                 yield commands.SendData(server, data)
         if session.to_client:
             data = b"".join(session.to_client)
             session.to_client.clear()
-            if client.state & ConnectionState.CAN_WRITE:
+            if client.state in _WRITABLE:
                 yield commands.SendData(client, data)
         for sources, stream in session.fetches:
             yield FetchKeys(sources, stream)
         session.fetches.clear()
         if session.upstream is Upstream.OPENING and self._opening is None and not session.closed:
-            self._opening = OpenUpstream(server)
+            self._opening = commands.OpenConnection(server)
             yield self._opening
         if session.upstream is Upstream.GONE and server.state is not ConnectionState.CLOSED:
             yield commands.CloseConnection(server)
@@ -175,6 +179,9 @@ class Http2Lane(Layer):
         if session.full is not self._holding:
             self._holding = session.full
             yield HoldReading(client, self._holding)
+        if session.leaving and self._grace is None:
+            self._grace = commands.RequestWakeup(DRAIN_GRACE_SECONDS)
+            yield self._grace
         if self._requests.unfinished and self._timer is None:
             self._timer = commands.RequestWakeup(self._limits.head_seconds)
             self._timer_frames = self._requests.frames

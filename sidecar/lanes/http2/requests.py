@@ -51,7 +51,6 @@ from sidecar.lanes.http2.settings import (
     ACKNOWLEDGEMENT,
     MAX_OUTSTANDING,
     encode_settings,
-    own_settings,
     read_settings,
     settings_for_upstream,
 )
@@ -149,8 +148,7 @@ class RequestSide:
             raise Http2Error(PROTOCOL_ERROR, "not the HTTP/2 preface")
         self._preface = expected[len(data) :]
         if not self._preface:
-            self._session.to_client.append(encode_settings(own_settings(self._limits)))
-            self._session.unacknowledged_by_client.append(False)
+            self._session.greet()
         return data[len(expected) :]
 
     # --- heads ----------------------------------------------------------------------------------------------------
@@ -213,7 +211,10 @@ class RequestSide:
             return
         if session.draining or len(session.streams) >= self._limits.streams:
             session.refuse(number, end)
-            session.guard.count_reset(now)
+            if False in session.unacknowledged_by_client:  # the client may not have heard of the limit yet
+                session.guard.count_control()
+            else:
+                session.guard.count_reset(now)
             return
         stream = Stream(number, head, now, end)
         decision_or_need = self._gate.decide(head.request)
@@ -460,7 +461,8 @@ class RequestSide:
         else:
             session.unqueue(stream)
             session.depart()
-        session.guard.count_reset(stream.opened)
+        if not stream.upstream_ended:
+            session.guard.count_reset(stream.opened)
 
     def _read_settings(self, frame: Frame) -> None:
         session = self._session

@@ -36,6 +36,7 @@ from sidecar.lanes.http2.settings import (
     INITIAL_WINDOW_SIZE,
     Settings,
     encode_settings,
+    own_settings,
     settings_for_upstream,
 )
 from sidecar.lanes.http2.streams import Stream
@@ -84,6 +85,9 @@ class Session:
         """For each SETTINGS sent to the client, oldest first: was it the application's?"""
         self.unacknowledged_by_upstream: deque[Settings | None] = deque()
         """For each SETTINGS sent to the application: the client's parameters, None where the client has its answer."""
+        self.greeted = False
+        """The client was sent SETTINGS, before which nothing else may be."""
+        self.leaving = False
         self.draining = False
         self.closed = False
         self._table_update = b""
@@ -96,6 +100,14 @@ class Session:
         return self.held_bytes > self.limits.pending_bytes
 
     # --- the client's side ----------------------------------------------------------------------------------------
+
+    def greet(self) -> None:
+        """Answer the preface: SETTINGS come before anything else (RFC 9113 section 3.4)."""
+        self.greeted = True
+        self.to_client.append(encode_settings(own_settings(self.limits)))
+        self.unacknowledged_by_client.append(False)
+        if self.leaving:
+            self.to_client.append(encode_goaway(self.last_accepted, NO_ERROR))
 
     def deliver(self, frame: Frame) -> None:
         """A frame for the client that must keep its place behind what waits for credit."""
@@ -238,6 +250,13 @@ class Session:
     def finish(self, stream: Stream) -> None:
         """Forget a stream that ended on both sides."""
         del self.streams[stream.id]
+
+    def announce_drain(self) -> None:
+        """Ask the client to begin no more streams (RFC 9113 section 6.8); ``drain`` follows after a moment."""
+        if not self.leaving and not self.draining and not self.closed:
+            self.leaving = True
+            if self.greeted:
+                self.to_client.append(encode_goaway(self.last_accepted, NO_ERROR))
 
     def drain(self) -> None:
         """Take no new streams; those there are run to their end."""

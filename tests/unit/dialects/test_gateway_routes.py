@@ -215,7 +215,8 @@ def test_rewritten_host() -> None:
         "hostnames: [a.example]\nrules: [{filters: [{type: URLRewrite, urlRewrite: {hostname: In.Side}}], "
         f"{TO_BACKEND}}}]"
     )
-    assert found.hosts == ("a.example", "in.side")
+    assert found.hosts == ("a.example",)
+    assert found.rewritten_hosts == ("in.side",)
     assert filtered("{type: URLRewrite, urlRewrite: {hostname: in.side}}").hosts == ()
 
 

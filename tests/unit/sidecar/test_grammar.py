@@ -1,5 +1,7 @@
 """The grammar refuses what has two readings."""
 
+import re
+
 import pytest
 
 from sidecar.lanes.grammar import (
@@ -7,16 +9,29 @@ from sidecar.lanes.grammar import (
     AUTHORITY,
     CHUNK_LINE,
     NOT_IN_HEAD,
-    REQUEST_HEAD,
-    RESPONSE_HEAD,
-    split_fields,
+    REQUEST_LINE,
+    STATUS_LINE,
+    MalformedError,
+    read_fields,
 )
 
 GOOD = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\nA:\r\nB: \xe9 \t z \r\n\r\n"
 
 
+def passes(first_line: re.Pattern[bytes], head: bytes) -> bool:
+    match = first_line.match(head)
+    if match is None:
+        return False
+    try:
+        read_fields(head[match.end() : -2])
+    except MalformedError:
+        return False
+    return True
+
+
 def test_a_plain_head_passes() -> None:
-    match = REQUEST_HEAD.fullmatch(GOOD)
+    assert passes(REQUEST_LINE, GOOD)
+    match = REQUEST_LINE.match(GOOD)
     assert match is not None
     assert match.groups() == (b"GET", b"/a?b=c", b"1")
 
@@ -52,24 +67,24 @@ def test_a_plain_head_passes() -> None:
     ],
 )
 def test_a_request_head_with_two_readings_is_refused(head: bytes) -> None:
-    assert REQUEST_HEAD.fullmatch(head) is None
+    assert not passes(REQUEST_LINE, head)
 
 
 def test_matching_is_linear_in_a_hostile_head() -> None:
     head = b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 10_000 + b"\x00\r\n\r\n"
-    assert REQUEST_HEAD.fullmatch(head) is None
+    assert not passes(REQUEST_LINE, head)
 
 
 @pytest.mark.parametrize("line", [b"HTTP/1.1 200 OK", b"HTTP/1.0 404 ", b"HTTP/1.1 204"])
 def test_status_lines(line: bytes) -> None:
-    assert RESPONSE_HEAD.fullmatch(line + b"\r\nA: b\r\n\r\n")
+    assert passes(STATUS_LINE, line + b"\r\nA: b\r\n\r\n")
 
 
 @pytest.mark.parametrize(
     "line", [b"HTTP/1.1 20 OK", b"HTTP/1.1  200 OK", b"HTTP/2 200 OK", b"HTTP/1.1 2000", b"220 smtp"]
 )
 def test_bad_status_lines(line: bytes) -> None:
-    assert RESPONSE_HEAD.fullmatch(line + b"\r\nA: b\r\n\r\n") is None
+    assert not passes(STATUS_LINE, line + b"\r\nA: b\r\n\r\n")
 
 
 @pytest.mark.parametrize("host", [b"a", b"a.b.c:80", b"a_b", b"1.2.3.4", b"[::1]:8080", b"a.b."])
@@ -111,13 +126,13 @@ def test_what_cannot_be_mended_is_seen_before_the_head_ends() -> None:
 
 def test_fields_are_split_and_stripped() -> None:
     for _ in range(2):  # the second time from memory
-        assert split_fields(b"Host: x\r\nA:\r\nB-C: \t d:e \t\r\n") == [(b"host", b"x"), (b"a", b""), (b"b-c", b"d:e")]
+        assert read_fields(b"Host: x\r\nA:\r\nB-C: \t d:e \t\r\n") == [(b"host", b"x"), (b"a", b""), (b"b-c", b"d:e")]
 
 
 def test_tokens_are_not_remembered() -> None:
     from sidecar.lanes import grammar
 
-    split_fields(b"Authorization: Bearer short\r\nCookie: a=b\r\nX: " + b"t" * 500 + b"\r\n")
+    read_fields(b"Authorization: Bearer short\r\nCookie: a=b\r\nX: " + b"t" * 500 + b"\r\n")
     remembered = b"".join(grammar._fields)
     assert b"Bearer short" not in remembered
     assert b"a=b" not in remembered
@@ -128,5 +143,5 @@ def test_the_memory_is_bounded() -> None:
     from sidecar.lanes import grammar
 
     for number in range(grammar._REMEMBERED * 2):
-        split_fields(b"n: %d\r\n" % number)
+        read_fields(b"n: %d\r\n" % number)
     assert len(grammar._fields) <= grammar._REMEMBERED
