@@ -43,8 +43,9 @@ class Outcome:
 
 
 class Gate:
-    """One per worker. ``observe`` is called once a decided request, ``finished`` when it has been answered; they must
-    not raise, and are guarded anyway.
+    """One per worker. ``observe`` is called once a decided request, before anything is done about it: where it raises,
+    the request is refused, for what cannot be recorded is not let through. ``finished`` is called when a request has
+    been answered.
     """
 
     def __init__(
@@ -84,8 +85,9 @@ class Gate:
             # The exception's text may quote the request: only its type is safe to say.
             logger.error("decision failed: %s", type(error).__name__, extra={"fault": type(error).__name__})
             answer = INTERNAL_ERROR
-        self._report(Outcome(request, answer, time.perf_counter() - started, 0 if answer.allowed else answer.status))
-        return answer
+        seconds = time.perf_counter() - started
+        recorded = self._report(Outcome(request, answer, seconds, 0 if answer.allowed else answer.status))
+        return answer if recorded else INTERNAL_ERROR
 
     def refuse(self, request: Request, decision: Decision) -> None:
         """Report a refusal that a lane made by itself, of bytes that were never a request the engine could see."""
@@ -99,8 +101,11 @@ class Gate:
             except Exception as error:
                 logger.error("observer failed: %s", type(error).__name__)
 
-    def _report(self, outcome: Outcome) -> None:
+    def _report(self, outcome: Outcome) -> bool:
+        """Hand on what was decided; False when that failed."""
         try:
             self._observe(outcome)
         except Exception as error:
-            logger.error("observer failed: %s", type(error).__name__)
+            logger.error("observer failed: %s", type(error).__name__, extra={"fault": type(error).__name__})
+            return False
+        return True

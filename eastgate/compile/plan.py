@@ -116,7 +116,7 @@ class Plan:
                 }
                 for guard in self.guards
             ],
-            "jwks": [source.url for source in self.sources],
+            "jwks": [source.label for source in self.sources],
             "diagnostics": [str(diagnostic) for diagnostic in self.diagnostics],
         }
 
@@ -132,7 +132,7 @@ def _summarise_policy(plan: PolicyPlan) -> dict[str, object]:
                 "name": one.provider.name,
                 "issuer": one.provider.issuer,
                 "audiences": list(one.provider.audiences),
-                "keys": one.source.url
+                "keys": one.source.label
                 if one.source is not None
                 else one.provider.keys.origin
                 if isinstance(one.provider.keys, LocalKeys)

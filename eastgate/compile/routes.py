@@ -32,8 +32,8 @@ _RANK = {Comparison.EXACT: 0, Comparison.REGEX: 1, Comparison.SEGMENTS: 2, Compa
 
 
 class Candidate[Found](NamedTuple):
-    """One alternative of one route. None in ``path`` or ``rest`` accepts everything. A ``certain`` one that matches ends
-    the search; another (a form after rewriting, a port that is not known) only says that the request could be it.
+    """One alternative of one route. None in ``path`` or ``rest`` accepts everything. A ``certain`` one that matches
+    ends the search; any other (a form after rewriting, an unknown port) only says what the request could be.
     """
 
     path: BytesTest | None

@@ -41,10 +41,13 @@ class Circumstances(NamedTuple):
 
 
 class Ruling(NamedTuple):
-    """``rule`` is the name of the rule that decided, None where the default did."""
+    """``rule`` is the name of the rule that decided, None where the default did. ``lacking`` says what kept the first
+    rule that would allow from matching: names and configured values only, for it goes to the log.
+    """
 
     allowed: bool
     rule: str | None
+    lacking: str = ""
 
 
 def authorize(
@@ -60,7 +63,31 @@ def authorize(
     if trace is not None:
         verb = "allow" if plan.allow_by_default else "deny"
         trace.append(Check("default", verb, plan.allow_by_default, "no rule matched"))
-    return Ruling(plan.allow_by_default, None)
+    if plan.allow_by_default:
+        return Ruling(True, None)
+    return Ruling(False, None, next((_name_lack(rule, bearers) for rule in plan.rules if rule.allow), ""))
+
+
+def _name_lack(rule: RulePlan, bearers: Sequence[Bearer]) -> str:
+    if rule.token is None or token_holds(rule.token, bearers, every=True):
+        return f"rule {rule.name} does not match the request"
+    concerned = [one for one in bearers if rule.token.provider in (None, one.provider)]
+    if not concerned:
+        return f"rule {rule.name} wants a verified token"
+    for bearer in concerned:
+        for claim in rule.token.claims:
+            if not claim_holds(claim, bearer.claims):
+                return f"claim {claim.claim} " + _name_expected(claim)
+        if not scopes_hold(rule.token.scopes, bearer.claims):
+            return f"not all scopes of {' '.join(sorted(rule.token.scopes))}"
+    return ""
+
+
+def _name_expected(plan: ClaimPlan) -> str:
+    parts = [f"is not one of {', '.join(plan.condition.values)}"] if plan.condition.values else []
+    if plan.condition.not_values:
+        parts.append(f"may be none of {', '.join(plan.condition.not_values)}")
+    return " or ".join(parts)
 
 
 def rule_applies(rule: RulePlan, bearers: Sequence[Bearer], circumstances: Circumstances) -> bool:

@@ -199,7 +199,7 @@ def _refuse_token(
 def _describe_ruling(ruling: Ruling) -> str:
     if ruling.rule is not None:
         return f"rule {ruling.rule} denies"
-    return "no rule matched, and the default denies"
+    return ruling.lacking or "no rule matched, and the default denies"
 
 
 def _rule(

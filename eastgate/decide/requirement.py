@@ -164,8 +164,8 @@ def _conclude(
 def _for_want_of_keys(failures: list[Status], wanted: list[KeysWanted]) -> Failure:
     for one in wanted:
         if one.kid is None:
-            return Failure(status_of_keys(one.problem), one.source.url, unavailable=True)
-    return Failure(choose_status([*failures, statuses.JWKS_KID_ALG_MISMATCH]), wanted[-1].source.url)
+            return Failure(status_of_keys(one.problem), one.source.label, unavailable=True)
+    return Failure(choose_status([*failures, statuses.JWKS_KID_ALG_MISMATCH]), wanted[-1].source.label)
 
 
 def choose_status(failures: list[Status]) -> Status:
@@ -262,11 +262,40 @@ def check_token(provider: ProviderCheck, token: Found, inquiry: Inquiry) -> Reme
         if isinstance(result, Remembered):
             inquiry.note("verify", provider.name, True, f"{token.place}: verified")
         elif isinstance(result, Status):
-            inquiry.note("verify", provider.name, False, f"{token.place}: {result.text}")
+            told = tell_mismatch(provider, inquiry.parse(token.value), result, inquiry)
+            inquiry.note("verify", provider.name, False, f"{token.place}: {result.text}{told}")
         else:
             what = "no keys" if result.kid is None else "no key of its kid"
-            inquiry.note("keys", provider.name, False, f"{token.place}: {what} from {result.source.url}")
+            inquiry.note("keys", provider.name, False, f"{token.place}: {what} from {result.source.label}")
     return result
+
+
+def tell_mismatch(provider: ProviderCheck, token: ParsedToken | Status, status: Status, inquiry: Inquiry) -> str:
+    """What the token says and what was expected, for ``explain``: a claim or a name, never the token."""
+    if isinstance(token, Status):
+        return ""
+    model = provider.provider
+    if status is statuses.JWT_UNKNOWN_ISSUER:
+        return f"; the token says {_quote(token.issuer)}, the provider {_quote(model.issuer)}"
+    if status is statuses.JWT_AUDIENCE_NOT_ALLOWED:
+        wanted = ", ".join(_quote(one) for one in model.audiences)
+        return f"; the token says {', '.join(_quote(one) for one in token.audiences) or 'none'}, the provider {wanted}"
+    if status is statuses.JWT_EXPIRED and token.expires is not None:
+        return f"; exp is {token.expires}, {int(inquiry.now) - token.expires} s ago (skew {model.clock_skew} s)"
+    if status is statuses.JWT_NOT_YET_VALID:
+        return f"; nbf is {token.not_before}, in {token.not_before - int(inquiry.now)} s (skew {model.clock_skew} s)"
+    if status in (statuses.JWKS_KID_ALG_MISMATCH, statuses.JWT_VERIFICATION_FAILED):
+        held = provider.plan.keys if provider.plan.source is None else inquiry.ring.held(provider.plan.source).keys
+        kids = ", ".join(_quote(key.kid) if key.kid else "without kid" for key in held.keys) if held is not None else ""
+        return f"; the token has alg {token.algorithm}, kid {_quote(token.key_id or None)}; the keys: {kids}"
+    return ""
+
+
+def _quote(text: str | None) -> str:
+    """At most 80 characters of what somebody sent, on one line."""
+    if text is None:
+        return "none"
+    return ascii(text if len(text) <= 80 else text[:79] + "…")
 
 
 def _verify(provider: ProviderCheck, raw: bytes, key: bytes, inquiry: Inquiry) -> Remembered | Status | KeysWanted:

@@ -6,8 +6,10 @@ reference to it is permitted: ``references`` and ``gateway_references`` say that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from eastgate.dialects.documents import Value
 from eastgate.model.routes import ObjectName
@@ -16,9 +18,9 @@ DEFAULT_NAMESPACE = "default"
 """Where an object without ``metadata.namespace`` lives, as with kubectl and no context."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Object:
-    """One document with its identity read. ``document`` is the whole value."""
+    """One document with its identity read. ``document`` is the whole value. What is asked of it often is kept."""
 
     group: str
     version: str
@@ -27,7 +29,7 @@ class Object:
     name: str
     document: Value
 
-    @property
+    @cached_property
     def title(self) -> ObjectName:
         """How messages name it."""
         return ObjectName(self.kind, self.namespace, self.name)
@@ -38,7 +40,7 @@ class Object:
         stamp = self.document.get("metadata", "creationTimestamp")
         return stamp if isinstance(stamp, str) else ""
 
-    @property
+    @cached_property
     def labels(self) -> tuple[tuple[str, str], ...]:
         """``metadata.labels`` as sorted pairs; entries that are not strings are left to the kind's reader."""
         labels = self.document.get("metadata", "labels")
@@ -60,9 +62,12 @@ class Catalogue:
         self.objects = objects
         self._index: dict[tuple[str, str, str, str], Object] = {}
         self._kinds: dict[tuple[str, str], list[Object]] = {}
+        self._names: dict[tuple[str, str, str], list[str]] = {}
+        self._prepared: dict[str, Any] = {}
         for found in objects:
             self._index.setdefault((found.group, found.kind, found.namespace, found.name), found)
             self._kinds.setdefault((found.group, found.kind), []).append(found)
+            self._names.setdefault((found.group, found.kind, found.namespace), []).append(found.name)
 
     def find(self, group: str, kind: str, namespace: str, name: str) -> Object | None:
         """The object, or None."""
@@ -74,4 +79,11 @@ class Catalogue:
 
     def names(self, group: str, kind: str, namespace: str) -> list[str]:
         """The names of a kind in a namespace, for "did you mean"."""
-        return [o.name for o in self.of_kind(group, kind) if o.namespace == namespace]
+        return self._names.get((group, kind, namespace), [])
+
+    def prepared[Made](self, name: str, make: Callable[[Catalogue], Made]) -> Made:
+        """What a reader works out once about all objects, so that asking for it does not cost a walk over them."""
+        if name not in self._prepared:
+            self._prepared[name] = make(self)
+        made: Made = self._prepared[name]
+        return made

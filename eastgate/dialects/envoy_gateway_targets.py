@@ -19,8 +19,7 @@ from eastgate.dialects.gateway_references import (
     say_missing,
 )
 from eastgate.dialects.gateway_values import LabelSelector, read_label_selector
-from eastgate.dialects.values import Fields, Reporter, Value, show
-from eastgate.model.diagnostics import suggest_name
+from eastgate.dialects.values import Fields, Reporter, Value, list_names, show
 from eastgate.model.policies import TargetReference
 from eastgate.model.routes import ObjectName
 
@@ -86,7 +85,7 @@ def _check_kind(group: str | None, kind: str, entry: Fields, field: str, report:
     elif kind not in TARGET_KINDS:
         message = f"this policy can only have a {field}.kind of {_ALL_KINDS}"
         report.error(
-            entry.at("kind"), "unknown-value", f"{message}, found {show(kind)}{suggest_name(kind, TARGET_KINDS)}"
+            entry.at("kind"), "unknown-value", f"{message}, found {show(kind)}{report.suggest(kind, TARGET_KINDS)}"
         )
         return False
     return True
@@ -123,9 +122,11 @@ def _read_reference(
             report.error(
                 entry.at("sectionName"),
                 "not-there",
-                f"No section name {section} found for {kind} {policy.namespace}/{name}{suggest_name(section, known)}; "
-                f"its sections: {', '.join(f'`{one}`' for one in known) or 'none has a name'}",
+                f"No section name {show(section)[1:-1]} found for {kind} {policy.namespace}/{name}{report.suggest(section, known)}; "
+                f"its sections: {list_names(known) if known else 'none has a name'}",
             )
+            # Which one was meant is not known: the broken policy refuses on all of them.
+            return TargetReference(reference.target)
     return reference
 
 

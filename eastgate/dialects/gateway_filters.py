@@ -14,7 +14,6 @@ from eastgate.dialects.catalogue import Catalogue, Object
 from eastgate.dialects.gateway_matches import check_path
 from eastgate.dialects.gateway_references import ENVOY_GROUP
 from eastgate.dialects.values import Fields, Reporter, Value, show
-from eastgate.model.diagnostics import suggest_name
 from eastgate.model.routes import Comparison, Match, StringMatch
 
 MOST_FILTERS = 16
@@ -78,7 +77,7 @@ def read_filters(
                     report.error(
                         entry.at("type"),
                         "unknown-value",
-                        f"unknown value {show(kind)}{suggest_name(kind, accepted)}; accepted: {', '.join(accepted)}",
+                        f"unknown value {show(kind)}{report.suggest(kind, accepted)}; accepted: {', '.join(accepted)}",
                     )
                 entry.ignore(*_SECTIONS.values())
                 continue
@@ -203,7 +202,7 @@ def _read_extension(
         report.warning(
             reference.value,
             "unknown-filter",
-            f"what {kind} `{owner.namespace}/{name}`{suggest_name(name, known)} does is not known here: if it changes "
+            f"what {kind} `{owner.namespace}/{name}`{report.suggest(name, known)} does is not known here: if it changes "
             "host or path, requests may not match this rule",
         )
         return

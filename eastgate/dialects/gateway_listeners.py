@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from eastgate.dialects.catalogue import Catalogue, Object
 from eastgate.dialects.gateway_references import CORE_GROUP, GATEWAY_GROUP, LONGEST_NAME
 from eastgate.dialects.values import Fields, Reporter, Value, show
-from eastgate.model.diagnostics import suggest_name
 from eastgate.model.routes import Attachment, ObjectName
 
 MOST_PARENTS = 32
@@ -73,7 +72,7 @@ def read_parents(spec: Fields, route: Object, catalogue: Catalogue, report: Repo
             _add(attachments, Attachment(_gateway_of(found, catalogue), ""))
         chosen = [one for one in listeners if (section is None or one.name == section) and port in (None, one.port)]
         if not chosen:
-            near = suggest_name(section or "", [one.name for one in listeners])
+            near = report.suggest(section or "", [one.name for one in listeners])
             report.error(item, "not-there", f"{found} has no such listener{near}; its listeners: {_list(listeners)}")
             _add(attachments, Attachment(found, section))
             hosts.update(dict.fromkeys(own))
@@ -120,7 +119,7 @@ def _read_parent(item: Value, route: Object, report: Reporter) -> tuple[ObjectNa
             report.warning(
                 entry.at("kind"),
                 "unknown-parent",
-                f"a parent of kind {show(kind)}{suggest_name(kind, _PARENT_KINDS)} is not known here; known: "
+                f"a parent of kind {show(kind)}{report.suggest(kind, _PARENT_KINDS)} is not known here; known: "
                 f"{', '.join(_PARENT_KINDS)}",
             )
         elif group != _PARENT_KINDS[kind]:
@@ -142,7 +141,7 @@ def _attach_unread(
 ) -> None:
     _add(attachments, Attachment(parent, section))
     if parent.kind in _LISTENING:
-        near = suggest_name(parent.name, catalogue.names(_PARENT_KINDS[parent.kind], parent.kind, parent.namespace))
+        near = report.suggest(parent.name, catalogue.names(_PARENT_KINDS[parent.kind], parent.kind, parent.namespace))
         report.warning(
             item,
             "not-there",

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 from eastgate.dialects.catalogue import Catalogue, Object
 from eastgate.dialects.values import Fields, Reporter, Value, show
-from eastgate.model.diagnostics import suggest_name
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 ENVOY_GROUP = "gateway.envoyproxy.io"
@@ -21,6 +20,9 @@ CORE_GROUP = ""
 
 LONGEST_NAME = 253
 """Longest object name: that of a DNS name (RFC 1035), as Kubernetes has it."""
+
+MOST_GRANTED = 16
+"""Entries of each list of a ReferenceGrant, as the CRD has it; what is beyond grants nothing."""
 
 
 def open_spec(found: Object, report: Reporter, versions: Iterable[str]) -> Fields:
@@ -48,8 +50,8 @@ def say_missing(
     catalogue: Catalogue, at: Value, report: Reporter, group: str, kind: str, namespace: str, name: str
 ) -> str:
     """Report a reference to an object that was not read; the message is also returned."""
-    near = suggest_name(name, catalogue.names(group, kind, namespace))
-    elsewhere = sorted({o.namespace for o in catalogue.of_kind(group, kind) if o.name == name})
+    near = report.suggest(name, catalogue.names(group, kind, namespace))
+    elsewhere = sorted(catalogue.prepared("namespaces by name", _namespaces_by_name).get((group, kind, name), ()))[:3]
     hint = near or (f" (there is one in namespace {', '.join(f'`{one}`' for one in elsewhere)})" if elsewhere else "")
     message = f"refers to what is not there: {kind} `{namespace}/{name}`{hint}"
     report.error(at, "not-there", message)
@@ -64,25 +66,39 @@ def is_granted(
     """
     if source[2] == namespace:
         return True
+    grants = catalogue.prepared("grants", _read_grants)
+    return any((namespace, source, group, kind, one) in grants for one in (None, name))
+
+
+def _read_grants(catalogue: Catalogue) -> frozenset[tuple[str, tuple[object, ...], object, object, object]]:
+    """Namespace, origin, group, kind, and the name or None for every one."""
+    found = set()
     for grant in catalogue.of_kind(GATEWAY_GROUP, "ReferenceGrant"):
-        if grant.namespace != namespace:
-            continue
         origins, targets = grant.document.get("spec", "from"), grant.document.get("spec", "to")
         if not isinstance(origins, list) or not isinstance(targets, list):
             continue
-        from_matches = any(
-            isinstance(one, dict) and (one.get("group"), one.get("kind"), one.get("namespace")) == source
-            for one in origins
-        )
-        to_matches = any(
-            isinstance(one, dict)
-            and (one.get("group"), one.get("kind")) == (group, kind)
-            and one.get("name") in (None, "", name)
-            for one in targets
-        )
-        if from_matches and to_matches:
-            return True
-    return False
+        for origin in origins[:MOST_GRANTED]:
+            for target in targets[:MOST_GRANTED]:
+                if isinstance(origin, dict) and isinstance(target, dict):
+                    source = _texts(origin, "group", "kind", "namespace")
+                    wanted = _texts(target, "group", "kind")
+                    name = target.get("name")
+                    if source is not None and wanted is not None and (name is None or isinstance(name, str)):
+                        found.add((grant.namespace, source, *wanted, name or None))
+    return frozenset(found)
+
+
+def _texts(entry: dict[str, object], *names: str) -> tuple[object, ...] | None:
+    """These fields, if all of them are texts."""
+    values = tuple(entry.get(name) for name in names)
+    return values if all(isinstance(value, str) for value in values) else None
+
+
+def _namespaces_by_name(catalogue: Catalogue) -> dict[tuple[str, str, str], set[str]]:
+    found: dict[tuple[str, str, str], set[str]] = {}
+    for one in catalogue.objects:
+        found.setdefault((one.group, one.kind, one.name), set()).add(one.namespace)
+    return found
 
 
 def say_not_granted(

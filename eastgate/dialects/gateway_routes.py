@@ -21,8 +21,8 @@ from eastgate.dialects.gateway_references import (
     open_spec,
     say_not_granted,
 )
-from eastgate.dialects.values import Fields, Reporter, Value
-from eastgate.model.diagnostics import Diagnostic, suggest_name
+from eastgate.dialects.values import Fields, Reporter, Value, list_names
+from eastgate.model.diagnostics import Diagnostic
 from eastgate.model.routes import Action, Destination, Match, Order, Route
 
 MOST_RULES = 16
@@ -173,11 +173,11 @@ def _check_service(
     known = catalogue.names(CORE_GROUP, "Service", namespace)
     if service is None:
         if known:
-            message = f"refers to what is not there: Service `{namespace}/{name}`{suggest_name(name, known)}"
+            message = f"refers to what is not there: Service `{namespace}/{name}`{report.suggest(name, known)}"
             report.warning(item, "not-there", message)
         return
     ports = service.document.get("spec", "ports")
     numbers = [one.get("port") for one in ports if isinstance(one, dict)] if isinstance(ports, list) else []
     if port is not None and port not in numbers:
-        listed = ", ".join(f"`{number}`" for number in numbers) or "none"
+        listed = list_names(map(str, numbers))
         report.warning(item, "not-there", f"{service.title} has no port `{port}`; its ports: {listed}")

@@ -16,7 +16,6 @@ from eastgate.dialects.gloo_dialect import Scope
 from eastgate.dialects.gloo_forwarding import rewrite_matches
 from eastgate.dialects.gloo_matchers import UnjoinableError, join_matches, specificity
 from eastgate.dialects.gloo_tables import KIND, MAX_ENTRIES, Entry, Table, TableSelector, read_tables
-from eastgate.model.diagnostics import suggest_name
 from eastgate.model.routes import Action, Match, Order, Route
 
 MAX_ROUTES = MAX_ENTRIES

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from eastgate.dialects.catalogue import Catalogue, Object
 from eastgate.dialects.documents import Fields, Reporter, Value, show
 from eastgate.dialects.gateway_references import CORE_GROUP, is_granted, say_missing
-from eastgate.model.diagnostics import suggest_name
+from eastgate.dialects.values import list_names
 
 _PUBLIC_PEM = re.compile(
     r"\s*(?:-----BEGIN ((?:RSA |EC )?PUBLIC KEY|CERTIFICATE)-----[A-Za-z0-9+/=\s]*-----END \1-----\s*)+"
@@ -57,8 +57,8 @@ def read_data(
         return None
     keys = data_keys(found)
     if key not in keys:
-        listed = ", ".join(f"`{one}`" for one in keys) or "none"
-        message = f"{kind} `{name[0]}/{name[1]}` has no key {show(key)}{suggest_name(key, keys)}; it has: {listed}"
+        near = report.suggest(key, keys)
+        message = f"{kind} `{name[0]}/{name[1]}` has no key {show(key)}{near}; it has: {list_names(keys)}"
         report.error(at, "not-there", message)
         return None
     text = _value_of(found, key)

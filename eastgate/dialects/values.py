@@ -7,11 +7,25 @@ be ignored by accident. Must not know YAML's syntax, nor what any field means. M
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from eastgate.model.diagnostics import Diagnostic, Position, Severity, suggest_name
+
+MAX_UNKNOWN = 20
+"""Unknown fields reported one by one in a mapping. Whoever has more pasted something else."""
+
+MAX_SUGGESTED = 100
+"""Findings that come with a suggestion. Each costs a comparison with every name there is, and nobody reads so many."""
+
+MAX_COMPARED = 256
+"""Names that are compared for one suggestion, those nearest in length."""
+
+_PEM = re.compile(r"(-----BEGIN [A-Z0-9 ]{0,40}-----).*", re.DOTALL)
+_JWK_SECRET = re.compile(r"""(\\*["'](?:k|d|p|q|dp|dq|qi)\\*["']\s*:\s*\\*["'])[^"'\\]*""")
+_RUN = re.compile(r"[A-Za-z0-9+_=-]{32,}")
 
 
 class Reporter:
@@ -30,6 +44,15 @@ class Reporter:
     def warning(self, at: Value, code: str, message: str) -> None:
         """Say what the author should know."""
         self.sink.append(Diagnostic(at.position, Severity.WARNING, code, message, self.subject, at.path))
+
+    def suggest(self, given: str, accepted: Iterable[str]) -> str:
+        """`` (did you mean `x`?)``, while there is still somebody to read it."""
+        if len(self.sink) >= MAX_SUGGESTED:
+            return ""
+        names = list(accepted)
+        if len(names) > MAX_COMPARED:
+            names = sorted(names, key=lambda name: abs(len(name) - len(given)))[:MAX_COMPARED]
+        return suggest_name(given, names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +89,36 @@ class Value:
 
 
 def show(value: object, limit: int = 80) -> str:
-    """What the person wrote, in backticks, shortened, on one line; what is not text as JSON."""
+    """What the person wrote, in backticks, shortened, on one line; what is not text as JSON. A key or a token that was
+    pasted into the wrong field is not repeated: messages end up in logs, tickets and chats.
+    """
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = text.replace("\n", "\\n")
+    text = conceal(text[:4096]).replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+    text = "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
     return f"`{text if len(text) <= limit else text[: limit - 1] + '…'}`"
+
+
+def list_names(names: Iterable[str], most: int = 12) -> str:
+    """Names in backticks for "it has: …", the first few of them; ``none`` where there are none."""
+    found = list(names)
+    listed = ", ".join(f"`{name}`" for name in found[:most]) or "none"
+    return listed if len(found) <= most else f"{listed} and {len(found) - most} more"
+
+
+def conceal(text: str) -> str:
+    """The text without what looks like key material: PEM bodies, secret members of a JWK, long runs as of base64."""
+    if len(text) < 8:
+        return text
+    text = _PEM.sub(r"\1…", text)
+    text = _JWK_SECRET.sub(r"\1…", text)
+    return _RUN.sub(_shorten_run, text)
+
+
+def _shorten_run(found: re.Match[str]) -> str:
+    """Names of objects are in lower case; what mixes capitals, small letters and digits was not typed by a person."""
+    run = found.group()
+    mixed = any(c.isupper() for c in run) and any(c.islower() for c in run) and any(c.isdigit() for c in run)
+    return run[:6] + "…" if mixed else run
 
 
 class Fields:
@@ -99,14 +148,21 @@ class Fields:
 
     def close(self) -> None:
         """Report every key that nothing asked for, with the nearest accepted name."""
-        for key, value in self.data.items():
-            if key not in self.known:
-                accepted = ", ".join(sorted(self.known)) or "nothing"
-                path = f"{self.value.path}.{key}" if self.value.path else key
-                at = Value(None, path, self.value.keys.get(key, value.position))
-                self.report.error(
-                    at, "unknown-field", f"unknown field `{key}`{suggest_name(key, self.known)}; accepted: {accepted}"
-                )
+        unknown = [(key, value) for key, value in self.data.items() if key not in self.known]
+        accepted = ", ".join(sorted(self.known)) or "nothing"
+        for key, value in unknown[:MAX_UNKNOWN]:
+            near = self.report.suggest(key, self.known)
+            at = self._at_key(key, value)
+            self.report.error(at, "unknown-field", f"unknown field {show(key)}{near}; accepted: {accepted}")
+        if len(unknown) > MAX_UNKNOWN:
+            at = self._at_key(*unknown[MAX_UNKNOWN])
+            message = f"{len(unknown) - MAX_UNKNOWN} more unknown fields; accepted: {accepted}"
+            self.report.error(at, "unknown-field", message)
+
+    def _at_key(self, key: str, value: Value) -> Value:
+        name = show(key)[1:-1]
+        path = f"{self.value.path}.{name}" if self.value.path else name
+        return Value(None, path, self.value.keys.get(key, value.position))
 
     def has(self, name: str) -> bool:
         """True when the key is written and not null."""
@@ -129,7 +185,9 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value.data, types) or (isinstance(value.data, bool) and bool not in types):
-            self.report.error(value, "wrong-type", f"expected {expected}, found {value.kind} {show(value.plain())}")
+            hint = _hint_at_quotes(value.data, types)
+            message = f"expected {expected}{hint}, found {value.kind} {show(value.plain())}"
+            self.report.error(value, "wrong-type", message)
             return None
         return value.data
 
@@ -168,7 +226,7 @@ class Fields:
             self.report.error(
                 self.at(name),
                 "unknown-value",
-                f"unknown value {show(data)}{suggest_name(data, accepted)}; accepted: {', '.join(accepted)}",
+                f"unknown value {show(data)}{self.report.suggest(data, accepted)}; accepted: {', '.join(accepted)}",
             )
             return default
         return data  # type: ignore[no-any-return]
@@ -258,3 +316,15 @@ class Fields:
     def ignore(self, *names: str) -> None:
         """Fields that carry no meaning for policy (``status``); the reason belongs beside the call."""
         self.known.update(names)
+
+
+def _hint_at_quotes(data: object, types: tuple[type, ...]) -> str:
+    """YAML's types are often not what was meant: ``value: true`` for a header, ``number: "8000"`` out of a template."""
+    if str in types and isinstance(data, (bool, int, float)):
+        return " (quote it)"
+    if isinstance(data, str):
+        if int in types and data.strip().lstrip("+-").isdecimal():
+            return " (without quotes)"
+        if bool in types and data.strip().lower() in ("true", "false"):
+            return " (without quotes)"
+    return ""

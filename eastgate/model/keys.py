@@ -58,6 +58,13 @@ class RemoteKeys:
     retry: Retry = Retry()
     unresolved: str | None = None
 
+    @property
+    def label(self) -> str:
+        """The URL without what may be secret in it: user information and query. For logs, metrics and messages."""
+        scheme, separator, rest = self.url.partition("?")[0].partition("://")
+        authority, slash, path = rest.partition("/")
+        return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
     def __hash__(self) -> int:
         """By URL alone: a source is looked up with every request, and few share a URL."""
         return hash(self.url)

@@ -18,8 +18,8 @@ from eastgate.render.trace import Explanation, decode
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)*")
 """``eyJ`` is base64url for ``{"``: how every JWS header and payload begins."""
 
-_LONGEST_VALUE = 72
-"""A value beyond this is cut: it would wrap on an 80-column terminal, and says no more than its beginning."""
+_LONGEST_VALUE = 240
+"""A value beyond this is cut: three lines of a terminal. What is expected often stands at the end of a detail."""
 
 _LONGEST_QUERY_VALUE = 32
 """Opaque secrets are rarely shorter, and what people read in a query rarely longer."""

@@ -526,7 +526,7 @@ class TestExplain:
         text = [str((check.kind, check.subject, check.passed, check.detail)) for check in decision.checks]
         assert "('claim', 'org', False, \"found 'external', expected one of internal, partner\")" in text
         assert "('scope', 'is:developer', False, 'found is:user')" in text
-        assert decision.checks[-1].detail == "no rule matched, and the default denies"
+        assert decision.checks[-1].detail == "claim org is not one of internal, partner"
         assert not any(raw.decode()[:20] in line for line in text)
 
     def test_a_pass_is_explained_too(self) -> None:

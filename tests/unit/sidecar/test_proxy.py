@@ -21,6 +21,7 @@ import uvloop
 from eastgate.model.keys import RemoteKeys
 from sidecar import _mitmproxy
 from sidecar._mitmproxy import Layer, commands, events
+from sidecar.connection import SidecarHandler
 from sidecar.lanes.http1 import Http1Lane
 from sidecar.options import Limits, ServeOptions
 from sidecar.proxy import Proxy
@@ -261,6 +262,33 @@ def test_a_lane_that_raises_closes_both_sides_and_says_no_secret(
     run(scenario())
     assert "ValueError" in caplog.text
     assert "eyJsecret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name", ["received", "dispatch", "_carry_out", "_send", "open_connection", "_connected", "_fail"]
+)
+def test_a_handler_that_raises_forwards_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    def raise_it(*_: object, **__: object) -> None:
+        raise ValueError("Bearer eyJsecret")
+
+    async def scenario() -> None:
+        async with running(limits=Limits(idle_seconds=0.3)) as (proxy, port, upstream):
+            monkeypatch.setattr(SidecarHandler, name, raise_it)
+            if name == "_fail":
+                monkeypatch.setattr(Http1Lane, "handle_event", raise_it)
+            assert b"200 OK" not in await exchange(port, b"GET / HTTP/1.1\r\nHost: a\r\n" + GOOD + b"\r\n")
+            assert upstream.seen == b""
+            await asyncio.sleep(0.7)
+            assert proxy.connections == 0
+            monkeypatch.undo()
+            assert b"200 OK" in await exchange(port, b"GET / HTTP/1.1\r\nHost: a\r\n" + GOOD + b"\r\n")
+
+    run(scenario())
+    assert "eyJsecret" not in "".join(
+        record.getMessage() for record in caplog.records if record.name.startswith("eastgate")
+    )
 
 
 def test_a_top_layer_that_cannot_be_made_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
