@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import h11
 
 import eastgate
+from eastgate.keys.keyset import KeyProblem
 from eastgate.model.keys import RemoteKeys
 from sidecar.fetch_address import AddressRefusedError, refuse_address, resolve_host
 
@@ -55,12 +56,15 @@ class Failure(StrEnum):
 
 
 class FetchError(Exception):
-    """A fetch that failed. ``str()`` is short and safe to log; ``status`` is set when there was an answer."""
+    """A fetch that failed. ``str()`` is short and safe to log; ``status`` is set when there was an answer. ``text`` is
+    what a caller is told, in Envoy's words: a set that was fetched and cannot be used has its own.
+    """
 
-    def __init__(self, failure: Failure, why: str, status: int = 0) -> None:
+    def __init__(self, failure: Failure, why: str, status: int = 0, text: str = KeyProblem.FETCH_FAIL.text) -> None:
         super().__init__(why)
         self.failure = failure
         self.status = status
+        self.text = text
 
 
 @dataclass(frozen=True, slots=True)

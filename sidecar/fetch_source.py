@@ -254,8 +254,8 @@ class SourceFetcher:
         self._problem = str(error)
         self._missing.clear()
         held = self.held()
-        if held.keys is None and held.problem is None:
-            self._held = Held(None, held.generation, KeyProblem.FETCH_FAIL.text)
+        if held.keys is None and held.problem != error.text:
+            self._held = Held(None, held.generation, error.text)
         self._report(self.label, error.failure)
         if self._problem != said:
             fields = {"source": self.label, "why": self._problem, "keys": len(held.keys.keys) if held.keys else 0}
@@ -305,4 +305,4 @@ def _parse_document(document: bytes) -> KeySet:
     except UnicodeDecodeError:
         raise FetchError(Failure.KEYS, "document is not UTF-8") from None
     except KeySetError as error:
-        raise FetchError(Failure.KEYS, error.detail or error.text) from None
+        raise FetchError(Failure.KEYS, error.detail or error.text, text=error.text) from None

@@ -14,7 +14,7 @@ from eastgate.compile.plan import compile_plan
 from eastgate.decide.decision import decide
 from eastgate.decide.memory import TokenMemory
 from eastgate.dialects.corpus import read_policy_set
-from eastgate.keys.keyset import parse_key_set
+from eastgate.keys.keyset import KeySetError, parse_key_set
 from eastgate.keys.ring import Held
 from eastgate.model.decisions import Decision
 from eastgate.model.keys import RemoteKeys
@@ -23,6 +23,7 @@ from eastgate.render.grpc import is_grpc
 from eastgate.render.http import render_answer
 from tests.corpus import CASES, ROOT, Case, CaseFile, Expectation, build_workload, load_case_file
 from tests.live.client import request_http1, request_http2
+from tests.live.keys import serve_key_sets
 from tests.live.serving import serve
 from tests.live.upstream import run_upstream
 
@@ -33,12 +34,16 @@ class SuppliedKeys:
     """A ring whose remote sources hold what the case file says."""
 
     def __init__(self, texts: dict[str, str]) -> None:
-        self.sets = {url: parse_key_set(text, remote=True) for url, text in texts.items()}
+        self.texts = texts
 
     def held(self, source: RemoteKeys) -> Held:
-        """The supplied set, or a failed fetch."""
-        keys = self.sets.get(source.url)
-        return Held(keys, 1) if keys is not None else Held(problem="Jwks remote fetch is failed")
+        """The supplied set, what is wrong with it, or a failed fetch."""
+        if source.url not in self.texts:
+            return Held(problem="Jwks remote fetch is failed")
+        try:
+            return Held(parse_key_set(self.texts[source.url], remote=True), 1)
+        except KeySetError as error:
+            return Held(problem=error.text)
 
     def may_refetch(self, source: RemoteKeys, kid: str | None) -> bool:
         """The supplied sets never change."""
@@ -132,16 +137,6 @@ def write_policies(file: CaseFile, folder: Path) -> list[Path]:
     return paths
 
 
-def supplied_key_flags(file: CaseFile, folder: Path) -> list[str]:
-    """``--jwks URL=FILE`` for every remote set of the file."""
-    flags = []
-    for index, (url, text) in enumerate(file.remote_keys.items()):
-        path = folder / f"jwks-{index}.json"
-        path.write_text(text)
-        flags += ["--jwks", f"{url}={path}"]
-    return flags
-
-
 @pytest.mark.parametrize("path", PARAMETERS)
 def test_explain(path: Path, tmp_path: Path) -> None:
     file = load_case_file(path)
@@ -152,11 +147,12 @@ def test_explain(path: Path, tmp_path: Path) -> None:
             for case in file.cases
         )
     )
-    command = [sys.executable, "-m", "eastgate", "explain", "--json", "--offline", "--requests", str(requests)]
-    for path in write_policies(file, tmp_path):
-        command += ["--policy", str(path)]
-    command += [*file.flags, *supplied_key_flags(file, tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-m", "eastgate", "explain", "--json", "--requests", str(requests)]
+    for policy in write_policies(file, tmp_path):
+        command += ["--policy", str(policy)]
+    with serve_key_sets(file.remote_keys, tmp_path) as key_flags:
+        command += [*file.flags, *key_flags]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["id"] for line in lines] == [case.name for case in file.cases], done.stderr
     problems = {}
@@ -172,9 +168,11 @@ def test_explain(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", PARAMETERS)
 def test_serve(path: Path, tmp_path: Path) -> None:
     file = load_case_file(path)
-    if file.remote_keys:
-        pytest.skip("remote key sets are served in tests/live/test_keys.py")
-    with run_upstream() as upstream, serve(write_policies(file, tmp_path), upstream.port, *file.flags) as served:
+    with (
+        serve_key_sets(file.remote_keys, tmp_path) as key_flags,
+        run_upstream() as upstream,
+        serve(write_policies(file, tmp_path), upstream.port, *file.flags, *key_flags) as served,
+    ):
         problems = {}
         for case in file.cases:
             for lane in case.lanes:

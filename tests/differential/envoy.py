@@ -35,7 +35,7 @@ class UntranslatableError(Exception):
 
 
 def build_bootstrap(
-    policy_set: PolicySet, remote_keys: dict[str, str], port: int, admin: int, upstream: int
+    policy_set: PolicySet, remote_keys: dict[str, str], port: int, admin: int, upstream: int, key_server: int = 1
 ) -> dict[str, Any]:
     """The bootstrap for a policy set. Paths are normalised as Envoy Gateway's listeners do."""
     providers: dict[str, Any] = {}
@@ -113,6 +113,7 @@ def build_bootstrap(
                 }
             ],
             "clusters": [
+                _key_cluster(key_server),
                 {
                     "name": "application",
                     "type": "STATIC",
@@ -121,9 +122,24 @@ def build_bootstrap(
                         "cluster_name": "application",
                         "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(upstream)}}]}],
                     },
-                }
+                },
             ],
         },
+    }
+
+
+def _key_cluster(port: int) -> dict[str, Any]:
+    """Where key sets are fetched: TLS without verification, which is not what is compared here."""
+    tls = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+    return {
+        "name": "keys",
+        "type": "STATIC",
+        "connect_timeout": "2s",
+        "load_assignment": {
+            "cluster_name": "keys",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}],
+        },
+        "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": {"@type": tls}},
     }
 
 
@@ -164,14 +180,16 @@ def _requirement(policy: Policy, key: str, providers: dict[str, Any], remote: di
 def _provider(provider: Provider, name: str, remote: dict[str, str]) -> dict[str, Any]:
     if provider.required_claims or provider.payload_header:
         raise UntranslatableError("required claims and payload headers")
+    keys: dict[str, Any]
     if isinstance(provider.keys, LocalKeys):
-        text = provider.keys.text
+        keys = {"local_jwks": {"inline_string": provider.keys.text}}
     elif provider.keys.url in remote:
-        text = remote[provider.keys.url]
+        uri = {"uri": provider.keys.url, "cluster": "keys", "timeout": "5s"}
+        keys = {"remote_jwks": {"http_uri": uri, "cache_duration": {"seconds": 300}}}
     else:
         raise UntranslatableError(f"nobody serves {provider.keys.url}")
     built: dict[str, Any] = {
-        "local_jwks": {"inline_string": text},
+        **keys,
         "forward": provider.forward_token,
         "payload_in_metadata": name,
         "normalize_payload_in_metadata": {"space_delimited_claims": ["scope", "scp"]},
@@ -351,10 +369,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def run_envoy(policy_set: PolicySet, remote_keys: dict[str, str], upstream: int) -> Iterator[int]:
+def run_envoy(policy_set: PolicySet, remote_keys: dict[str, str], upstream: int, key_server: int = 1) -> Iterator[int]:
     """A running Envoy; yields the port of its listener."""
     port, admin = free_port(), free_port()
-    bootstrap = build_bootstrap(policy_set, remote_keys, port, admin, upstream)
+    bootstrap = build_bootstrap(policy_set, remote_keys, port, admin, upstream, key_server)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "envoy.json"
         config.write_text(json.dumps(bootstrap))

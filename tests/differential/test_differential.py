@@ -18,6 +18,7 @@ from eastgate.dialects.corpus import read_policy_set
 from tests.corpus import CASES, Case, CaseFile, load_case_file, load_case_files
 from tests.differential.envoy import ENVOY, UntranslatableError, build_bootstrap, run_envoy
 from tests.live.client import Response, request_http1
+from tests.live.keys import serve_key_sets
 from tests.live.serving import serve
 from tests.live.upstream import Upstream, run_upstream
 from tests.test_corpus import write_policies
@@ -32,7 +33,14 @@ OWN_HEADERS = {
 }
 OWN_FIELDS = {("content-length", "0"), ("connection", "te")}
 """What a proxy may add to or leave out of its own connection without changing the request."""
-MODES = {"remote-keys", "audit-mode", "unmatched-allow", "policy-unavailable", "remote-keys-unavailable"}
+MODES = {
+    "audit-mode",
+    "unmatched-allow",
+    "policy-unavailable",
+    "remote-keys-unavailable",
+    "rewritten-forms",
+    "foreign-namespace",
+}
 """Files about what Envoy has no notion of."""
 
 
@@ -83,6 +91,11 @@ def observe(port: int, upstream: Upstream, case: Case) -> Seen:
     return Seen(response.status, body, response.header("www-authenticate"), seen)
 
 
+def find_port(key_flags: list[str]) -> int:
+    """The key server's port, from the flags that lead there."""
+    return int(key_flags[-1].rpartition(":")[2]) if key_flags else 1
+
+
 def load_table() -> dict[tuple[str, str], list[str]]:
     """(file, case) -> the fields that differ there, from the table of deliberate differences."""
     table: dict[tuple[str, str], list[str]] = {}
@@ -105,8 +118,9 @@ def test_agrees_with_envoy(name: str, tmp_path: Path) -> None:
     with run_upstream() as first, run_upstream() as second:
         paths = write_policies(file, tmp_path)
         with (
-            run_envoy(policy_set, file.remote_keys, first.port) as envoy,
-            serve(paths, second.port, *file.flags) as served,
+            serve_key_sets(file.remote_keys, tmp_path) as key_flags,
+            run_envoy(policy_set, file.remote_keys, first.port, find_port(key_flags)) as envoy,
+            serve(paths, second.port, *file.flags, *key_flags) as served,
         ):
             for case in file.cases:
                 theirs, ours = observe(envoy, first, case), observe(served.port, second, case)

@@ -147,12 +147,21 @@ def test_a_large_set_is_parsed_beside_the_loop() -> None:
     play(scenario, document=large)
 
 
-@pytest.mark.parametrize("document", ["{", '{"keys": []}', "[]", '{"keys": [], "keys": []}', "\ud7ff"])
-def test_a_document_without_usable_keys_is_a_failed_fetch(document: str) -> None:
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ("{", "Jwks is an invalid JSON"),
+        ('{"keys": []}', "Jwks doesn't have any valid public key"),
+        ("[]", "Jwks is an invalid JSON"),
+        ('{"keys": [], "keys": []}', "Jwks is an invalid JSON"),
+        ("\ud7ff", "Jwks is an invalid JSON"),
+    ],
+)
+def test_a_document_without_usable_keys_is_a_failed_fetch(document: str, problem: str) -> None:
     async def scenario(_server: KeyServer, store: KeyStore, source: RemoteKeys) -> None:
         await store.fetch((source,))
         assert store.held(source).keys is None
-        assert store.held(source).problem == FAILED
+        assert store.held(source).problem == problem
 
     reports = Reports()
     play(scenario, document=document, reports=reports)
