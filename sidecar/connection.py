@@ -84,8 +84,9 @@ class SidecarHandler(ConnectionHandler):
         self.endpoints: dict[Connection, Endpoint] = {self.client: endpoint}
         self._queue: deque[events.Event] = deque()
         self._busy = False
-        self._over = False
+        self.over = False
         self._active = True
+        self._opening: set[commands.OpenConnection] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         endpoint.attach(self, self.client)
@@ -100,17 +101,22 @@ class SidecarHandler(ConnectionHandler):
             if manager.draining:
                 self.dispatch(Drain())
 
+    @property
+    def is_open(self) -> bool:
+        """True until the client's connection is closed or being closed."""
+        return not self.over and not self.client_endpoint.transport.is_closing()
+
     # Events.
 
     def dispatch(self, event: events.Event) -> None:
         """Give an event to the lane and carry out what it says. Never raises."""
         queue = self._queue
         queue.append(event)
-        if self._busy or self._over:
+        if self._busy or self.over:
             return
         self._busy = self._active = True
         try:
-            while queue and not self._over:
+            while queue and not self.over:
                 for command in self.layer.handle_event(queue.popleft()):
                     if type(command) is commands.SendData:
                         self._send(command.connection, command.data)
@@ -136,11 +142,13 @@ class SidecarHandler(ConnectionHandler):
         endpoint = self.endpoints.pop(connection, None)
         if endpoint is not None and endpoint is self.upstream_endpoint:
             self.upstream_endpoint = None
+        gone = connection is self.client
         try:
             if not told:
                 self.dispatch(events.ConnectionClosed(connection))
         finally:
-            if connection is self.client:
+            self.over = self.over or gone
+            if gone:
                 self._finish()
             else:
                 self.balance()
@@ -206,6 +214,7 @@ class SidecarHandler(ConnectionHandler):
         """Dial; the lane hears of success from inside ``connection_made``, before any byte can arrive."""
         server = command.connection
         problem = "no address"
+        self._opening.add(command)
         if server.address is not None:
             host, port = server.address[:2]
             try:
@@ -213,24 +222,26 @@ class SidecarHandler(ConnectionHandler):
                     await self.loop.create_connection(
                         lambda: Endpoint(lambda made: self._connected(command, made)), host, port
                     )
-                return
+                problem = "the upstream is this proxy itself, or the connection could not be used"
             except TimeoutError:
                 problem = "connection timeout"
             except OSError as error:
                 problem = type(error).__name__
-        self.dispatch(events.OpenConnectionCompleted(command, problem))
+        if command in self._opening:
+            self._opening.discard(command)
+            self.dispatch(events.OpenConnectionCompleted(command, problem))
 
     def _connected(self, command: commands.OpenConnection, endpoint: Endpoint) -> None:
         server = command.connection
         peer = endpoint.transport.get_extra_info("peername")
-        if self._over or self.manager.is_own_address(peer):
+        if self.over or self.manager.is_own_address(peer):
             endpoint.transport.abort()
-            self.dispatch(events.OpenConnectionCompleted(command, "the upstream is this proxy itself"))
             return
         server.state = ConnectionState.OPEN
         server.peername, server.sockname = peer, endpoint.transport.get_extra_info("sockname")
         self.endpoints[server] = self.upstream_endpoint = endpoint
         endpoint.attach(self, server)
+        self._opening.discard(command)
         self.dispatch(events.OpenConnectionCompleted(command, None))
 
     async def _fetch_keys(self, command: FetchKeys) -> None:
@@ -265,7 +276,7 @@ class SidecarHandler(ConnectionHandler):
     def _fail(self, error: Exception) -> None:
         """A lane raised. Nothing more goes anywhere; what was already written to the client may still reach it."""
         logger.error("lane failed: %s", describe_fault(error))
-        self._over = True
+        self.over = True
         self._queue.clear()
         for connection, endpoint in list(self.endpoints.items()):
             connection.state = ConnectionState.CLOSED
@@ -288,7 +299,7 @@ class SidecarHandler(ConnectionHandler):
             endpoint.abort()
 
     def _finish(self) -> None:
-        self._over = True
+        self.over = True
         self.manager.forget(self.client.id)
         self._queue.clear()
         for timer in self._timers:
@@ -312,7 +323,13 @@ class SidecarHandler(ConnectionHandler):
     def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception) and not self.over:
+            self._fail(error)
 
     async def handle_hook(self, hook: commands.StartHook) -> None:
         """Lanes start no hooks; mitmproxy's base class wants the method."""

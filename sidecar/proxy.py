@@ -47,7 +47,7 @@ class Proxy:
     @property
     def connections(self) -> int:
         """Client connections that are open."""
-        return len(self._addon.connections)
+        return sum(handler.is_open for handler in self._addon.connections.values())
 
     async def start(self) -> tuple[str, int]:
         """Listen; returns where. Raises ``OSError`` when the address cannot be had."""

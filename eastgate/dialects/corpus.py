@@ -7,16 +7,18 @@ identity still reaches its reader and comes back invalid, so that it compiles to
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from eastgate.dialects.catalogue import Catalogue, Object
-from eastgate.dialects.documents import Value, read_documents
+from eastgate.dialects.documents import Reporter, Value, read_documents
 from eastgate.dialects.eastgate import read as read_eastgate
 from eastgate.dialects.envoy_gateway import read as read_envoy_gateway
 from eastgate.dialects.gloo import read as read_gloo
 from eastgate.dialects.identity import read_identity
 from eastgate.dialects.kinds import Standing, judge_kind
+from eastgate.dialects.leftovers import warn_of_leftovers
 from eastgate.dialects.services import read as read_services
 from eastgate.model.diagnostics import Diagnostic, Position, Severity
 from eastgate.model.policies import Policy
@@ -68,10 +70,17 @@ def read_policy_set(sources: Iterable[tuple[str, str]]) -> PolicySet:
 def _read_objects(sources: Iterable[tuple[str, str]], sink: list[Diagnostic], faults: list[_Fault]) -> Iterator[Object]:
     places: dict[tuple[str, str, str, str], Position] = {}
     for file, text in sources:
-        for document in read_documents(file, text, sink):
-            found = read_identity(document, sink)
+        own: list[Diagnostic] = []
+        documents = read_documents(file, text, own)
+        twice = _sort_duplicates(own, [document.position.line for document in documents])
+        for index, document in enumerate(documents):
+            found, complaints = _identify(document, sink)
             if found is None:
                 continue
+            for place in twice.get(index, ()):
+                own[place] = replace(own[place], subject=str(found.title))
+                complaints.append(f"{own[place].field}: {own[place].message}")
+            faults.extend(_Fault(found.title, message) for message in complaints)
             verdict = judge_kind(found.group, found.version, found.kind)
             if verdict.message:
                 severity = Severity.WARNING if verdict.standing is Standing.NOT_ENFORCED else Severity.ERROR
@@ -91,7 +100,26 @@ def _read_objects(sources: Iterable[tuple[str, str]], sink: list[Diagnostic], fa
                 )
                 faults.append(_Fault(found.title, message))
                 continue
+            if verdict.standing is Standing.READ:
+                warn_of_leftovers(document, found.kind, Reporter(sink, str(found.title)))
             yield found
+        sink += own
+
+
+def _identify(document: Value, sink: list[Diagnostic]) -> tuple[Object | None, list[str]]:
+    """The object, and the errors in its name and labels: its reader does not see them, and they change what it is."""
+    before = len(sink)
+    found = read_identity(document, sink)
+    return found, [one.message for one in sink[before:] if one.severity is Severity.ERROR]
+
+
+def _sort_duplicates(own: list[Diagnostic], lines: list[int]) -> dict[int, list[int]]:
+    """Where in ``own`` the keys that are set twice are, by the document, which begins on a line, that they are in."""
+    found: dict[int, list[int]] = {}
+    for place, one in enumerate(own):
+        if one.code == "duplicate-key":
+            found.setdefault(bisect_right(lines, one.position.line) - 1, []).append(place)
+    return found
 
 
 def _at(document: Value, field: str) -> Value:

@@ -36,6 +36,9 @@ _NUMERIC = frozenset("+-.0123456789")
 _INTEGER = re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
+_INVISIBLE = frozenset("\u00a0\u2007\u202f\u3000\u200b\u200c\u200d\u2060\ufeff")
+"""Blanks that YAML does not take for one; they come out of documents and chats."""
+
 _YAML = "tag:yaml.org,2002:"
 _TEXT_TAGS = ("!", _YAML + "str")
 _SCALAR_TAGS = frozenset(_YAML + name for name in ("int", "bool", "null", "float"))
@@ -101,6 +104,7 @@ class _Builder:
         self.anchors: dict[str, Value | None] = {}
         self.found: list[Value] = []
         self.duplicates: list[Diagnostic] = []
+        self.refused: list[Diagnostic] = []
         self._last = Position(file, 1)
 
     def read(self) -> None:
@@ -110,7 +114,7 @@ class _Builder:
                 self.anchors = {}
                 value = self._build(self.next(), "", 0)
                 if value.data is not None:
-                    self.found.extend(_open_list(value))
+                    self.found.extend(_open_list(value, self.refused))
 
     def _position(self, event: Any) -> Position:
         line = event.start_mark.line + 1
@@ -236,7 +240,7 @@ def read_documents(file: str, text: str, sink: list[Diagnostic]) -> list[Value]:
     builder, problem = _read_with(_fast_parser, file, text)
     if problem is not None and not isinstance(problem, _RefusedError):
         builder, problem = _read_with(_PureParser, file, text)
-    sink.extend(builder.duplicates)
+    sink.extend((*builder.duplicates, *builder.refused))
     if problem is not None:
         sink.append(_say_problem(file, text, problem))
     return builder.found
@@ -262,7 +266,21 @@ def _say_problem(file: str, text: str, error: Exception) -> Diagnostic:
         problem = " ".join(part for part in (error.context, error.problem) if part)
     elif isinstance(error, yaml.reader.ReaderError):
         line, problem = text.count("\n", 0, error.position) + 1, error.reason
-    return Diagnostic(Position(file, line), Severity.ERROR, "not-yaml", f"not valid YAML: {problem}")
+    hint = _guess_cause(text.split("\n")[max(0, line - 2) : line])
+    return Diagnostic(Position(file, line), Severity.ERROR, "not-yaml", f"not valid YAML: {problem}{hint}")
+
+
+def _guess_cause(lines: list[str]) -> str:
+    """What people cannot see, or did not think of, in the lines where YAML gave up."""
+    written = "\n".join(lines)
+    if "{{" in written:
+        return "; `{{` is what a template has in it: render it first (`helm template`)"
+    if "\t" in lines[-1][: len(lines[-1]) - len(lines[-1].lstrip())]:
+        return "; the line is indented with a tab: YAML wants spaces"
+    odd = next((one for one in written if one in _INVISIBLE), None)
+    if odd is not None:
+        return f"; there is an invisible character (U+{ord(odd):04X}) here or on the line before"
+    return ""
 
 
 class _Nothing:
@@ -272,13 +290,36 @@ class _Nothing:
         return yaml.StreamEndEvent()
 
 
-def _open_list(value: Value) -> Iterator[Value]:
-    if value.get("kind") == "List" and isinstance(value.data, dict) and "items" in value.data:
-        items = value.data["items"].data
-        for item in items if isinstance(items, list) else []:
-            yield from _open_list(_detach(item, len(item.path)))
-    else:
+def _open_list(value: Value, refused: list[Diagnostic]) -> Iterator[Value]:
+    """The objects of a list: ``List``, or ``HTTPRouteList`` as the API itself answers, whose items do not repeat their
+    kind. ``items: null`` is an empty list; what else is no list is refused, lest objects go missing.
+    """
+    kind = value.data["kind"].data if isinstance(value.data, dict) and "kind" in value.data else None
+    if not isinstance(kind, str) or not kind.endswith("List") or not (kind == "List" or "items" in value.data):
         yield value
+        return
+    items = value.data.get("items", Value(None, "items", value.position))
+    if items.data is not None and not isinstance(items.data, list):
+        message = f"expected a list, found {items.kind}: nothing in it is read"
+        refused.append(Diagnostic(items.position, Severity.ERROR, "wrong-type", message, kind, "items"))
+        return
+    if items.data is None and "items" not in value.data:
+        message = "`items` is missing: nothing in it is read"
+        refused.append(Diagnostic(items.position, Severity.ERROR, "missing-field", message, kind, "items"))
+        return
+    for item in items.data or ():
+        detached = _detach(item, len(item.path))
+        if kind != "List" and isinstance(detached.data, dict):
+            detached = _inherit_kind(detached, value.data, kind.removesuffix("List"))
+        yield from _open_list(detached, refused)
+
+
+def _inherit_kind(item: Value, outer: dict[str, Value], kind: str) -> Value:
+    """client-go's rule: the item of an ``HTTPRouteList`` without a kind is an ``HTTPRoute`` of the list's version."""
+    data = {"kind": Value(kind, "kind", item.position)}
+    if "apiVersion" in outer:
+        data["apiVersion"] = Value(outer["apiVersion"].data, "apiVersion", item.position)
+    return Value({**data, **item.data}, item.path, item.position, item.keys)
 
 
 def _detach(value: Value, cut: int) -> Value:

@@ -33,6 +33,8 @@ def _read_rule(rule: Fields, index: int, providers: list[str]) -> Rule:
     if not rule.has("action"):
         rule.report.error(rule.at("action"), "missing-field", "`action` is required; accepted: Allow, Deny")
     action = ACTIONS[rule.choice("action", ACTIONS, "Deny")]
+    for field in ("methods", "paths", "headers", "addresses", "claims", "scopes"):
+        _refuse_empty(rule, field)
     methods = rule.texts("methods")
     for method in methods:
         check_method(rule, "methods", method)
@@ -47,6 +49,13 @@ def _read_rule(rule: Fields, index: int, providers: list[str]) -> Rule:
         headers=read_header_matches(rule, "headers"),
         addresses=tuple(found for item in rule.items("addresses") if (found := _read_address(item, rule)) is not None),
     )
+
+
+def _refuse_empty(rule: Fields, field: str) -> None:
+    """An empty list out of a template would read as "any", which is the opposite of what an empty list of methods says."""
+    value = rule.take(field)
+    if value is not None and value.data in ([], {}):
+        rule.report.error(value, "too-few", f"`{field}` is empty; list what must match, or leave the field out for any")
 
 
 def _read_token(rule: Fields, providers: list[str]) -> TokenCondition | None:

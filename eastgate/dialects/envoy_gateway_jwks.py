@@ -183,7 +183,8 @@ def _check_uri(uri: str, remote: Fields, report: Reporter) -> None:
         parts = urlsplit("")
     # Outside of visible ASCII (RFC 3986 section 2) nothing may stand in a URL; blanks would split the request line.
     if not usable or any(not "!" <= character <= "~" for character in uri):
-        report.error(remote.at("uri"), "bad-url", f"{show(uri)} is not the URL of a key set; {accepted}")
+        shown = uri if "@" not in uri else f"…@{uri.rpartition('@')[2]}"
+        report.error(remote.at("uri"), "bad-url", f"{show(shown)} is not the URL of a key set; {accepted}")
     elif parts.username is not None or parts.password is not None:
         report.error(remote.at("uri"), "bad-url", f"credentials in a URL are not accepted; {accepted}")
 
@@ -227,7 +228,7 @@ def _read_settings(settings: Fields, report: Reporter) -> tuple[float, Retry]:
 
 def _read_retry(retries: Fields, report: Reporter) -> Retry:
     default = Retry()
-    attempts = retries.integer("numRetries", least=0)
+    attempts = retries.integer("numRetries", least=0, most=2**31 - 1)
     retries.note("numAttemptsPerPriority", "`numAttemptsPerPriority` has no effect: all backends are of one priority")
     triggers: tuple[str, ...] = ()
     retry_on = retries.fields("retryOn")

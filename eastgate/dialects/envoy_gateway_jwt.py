@@ -75,7 +75,11 @@ def _read_provider(item: Value, report: Reporter, read_keys: Callable[[Fields], 
                 f"{show(name)} is not a qualified name; accepted: letters, digits, `-`, `_` and `.`, at most 63, "
                 "beginning and ending with a letter or digit, and a DNS name with `/` in front if wanted",
             )
-        issuer = fields.text("issuer", longest=LONGEST_ISSUER) or None
+        issuer = fields.text("issuer", longest=LONGEST_ISSUER)
+        if issuer == "":
+            message = "an empty `issuer` is not compared: tokens of every issuer are taken"
+            report.warning(fields.at("issuer"), "not-compared", message)
+        issuer = issuer or None
         if issuer is not None:
             _check_issuer(issuer, fields, report)
         audiences = fields.texts("audiences", most=MOST_AUDIENCES)

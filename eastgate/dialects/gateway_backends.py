@@ -20,7 +20,7 @@ from eastgate.dialects.gateway_references import (
     say_not_granted,
 )
 from eastgate.dialects.gateway_tls import BackendTrust, Trust, read_backend_tls
-from eastgate.dialects.values import Fields, Reporter, Value, show
+from eastgate.dialects.values import Fields, Reporter, Value, list_names, show
 from eastgate.model.diagnostics import Diagnostic
 from eastgate.model.routes import ObjectName
 
@@ -113,7 +113,7 @@ class KeyServers:
         entries = [one for one in ports if isinstance(one, dict)] if isinstance(ports, list) else []
         entry = next((one for one in entries if one.get("port") == port), None)
         if entry is None:
-            known = ", ".join(f"`{one.get('port')}`" for one in entries) or "none"
+            known = list_names(str(one.get("port")) for one in entries)
             report.error(item, "not-there", f"{service.title} has no port `{port}`; its ports: {known}")
             return Reached()
         # The DNS name of a headless Service leads to the pods themselves, where the target port is open.
@@ -121,7 +121,8 @@ class KeyServers:
         if service.document.get("spec", "clusterIP") == "None" and isinstance(target_port, int):
             dialled = target_port
         sections = (str(entry["name"]), str(port)) if entry.get("name") else (str(port),)
-        trust = self.trusts.of_target(CORE_GROUP, "Service", service.namespace, service.name, sections)
+        every = frozenset(str(one[key]) for one in entries for key in ("name", "port") if one.get(key))
+        trust = self.trusts.of_target(CORE_GROUP, "Service", service.namespace, service.name, sections, every)
         return Reached(((f"{service.name}.{service.namespace}.{CLUSTER_DOMAIN}", dialled),), trust)
 
     def _reach_backend(self, backend: Object) -> Reached:
@@ -145,8 +146,10 @@ class KeyServers:
         # Where both say something the BackendTLSPolicy wins (Envoy Gateway, ``BackendSpec.TLS``). One answer has to
         # hold for all endpoints: one set of keys is fetched in one way.
         sections: list[tuple[str, ...]] = [(str(endpoint.port),) for endpoint in endpoints] or [()]
+        every = frozenset(str(endpoint.port) for endpoint in endpoints)
         asked = {
-            self.trusts.of_target(ENVOY_GROUP, "Backend", backend.namespace, backend.name, one) for one in sections
+            self.trusts.of_target(ENVOY_GROUP, "Backend", backend.namespace, backend.name, one, every)
+            for one in sections
         }
         if len(asked) > 1:
             report.error(

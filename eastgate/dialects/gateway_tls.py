@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from eastgate.dialects.catalogue import Catalogue, Object
 from eastgate.dialects.gateway_references import (
     CORE_GROUP,
+    ENVOY_GROUP,
     GATEWAY_GROUP,
     config_values,
     open_spec,
     say_missing,
 )
-from eastgate.dialects.values import Fields, Reporter, Value, show
+from eastgate.dialects.values import Fields, Reporter, Value, list_names, show
 from eastgate.model.diagnostics import Diagnostic
 
 MOST_AUTHORITIES = 8
@@ -48,29 +49,41 @@ class BackendTrust:
         self.catalogue = catalogue
         self.sink = sink
         self._read: dict[str, Trust] = {}
+        self._targeting: dict[tuple[object, ...], list[tuple[dict[str, object], Object]]] | None = None
 
-    def of_target(self, group: str, kind: str, namespace: str, name: str, ports: tuple[str, ...]) -> Trust | None:
+    def of_target(
+        self, group: str, kind: str, namespace: str, name: str, ports: tuple[str, ...], sections: frozenset[str]
+    ) -> Trust | None:
         """The trust that the BackendTLSPolicy of a backend asks for, or None where no policy targets it.
 
-        ``ports`` are the section names of the port in question: its name and its number. A policy for the port beats
-        one for the whole backend; then the oldest wins, then the first by name.
+        ``ports`` are the section names of the port in question: its name and its number; ``sections`` those of all
+        ports. A policy for the port beats one for the whole backend; then the oldest wins, then the first by name. One
+        that is meant for the backend and cannot be read, or names a port that is not there, closes the way.
         """
         found: list[tuple[bool, str, str, Object]] = []
-        for policy in self.catalogue.of_kind(GATEWAY_GROUP, "BackendTLSPolicy"):
-            targets = policy.document.get("spec", "targetRefs")
-            if policy.namespace != namespace or not isinstance(targets, list):
+        for target, policy in self._policies_of(namespace, kind, name):
+            if target.get("group") not in (group, None):
                 continue
-            for target in targets:
-                if not isinstance(target, dict):
-                    continue
-                if (target.get("group"), target.get("kind"), target.get("name")) != (group, kind, name):
-                    continue
-                section = target.get("sectionName")
-                if section is None or str(section) in ports:
-                    found.append((section is None, policy.created or "9999", policy.name, policy))
+            section = target.get("sectionName")
+            if section is not None and str(section) not in sections:
+                known = list_names(sorted(sections))
+                why = f"{policy.title} is for its port {show(str(section))}, which is not there; its ports: {known}"
+                return Trust(unresolved=why)
+            if section is None or str(section) in ports:
+                found.append((section is None, policy.created or "9999", policy.name, policy))
         if not found:
             return None
         return self._trust(min(found, key=lambda entry: entry[:3])[3])
+
+    def _policies_of(self, namespace: str, kind: str, name: str) -> list[tuple[dict[str, object], Object]]:
+        if self._targeting is None:
+            self._targeting = {}
+            for policy in self.catalogue.of_kind(GATEWAY_GROUP, "BackendTLSPolicy"):
+                for target in _targets_of(policy):
+                    plain = target.plain()
+                    key = (policy.namespace, str(plain.get("kind")), str(plain.get("name")))
+                    self._targeting.setdefault(key, []).append((plain, policy))
+        return self._targeting.get((namespace, kind, name), [])
 
     def _trust(self, policy: Object) -> Trust:
         key = f"{policy.namespace}/{policy.name}"
@@ -79,29 +92,52 @@ class BackendTrust:
         return self._read[key]
 
 
-def check_targets(catalogue: Catalogue, sink: list[Diagnostic]) -> None:
-    """Warn of every BackendTLSPolicy that targets an Envoy Gateway Backend which was not read.
+def _targets_of(policy: Object) -> list[Value]:
+    """The target references that are mappings; one that is not in a list counts, too: its reader refuses it."""
+    spec = policy.spec().data
+    written = spec.get("targetRefs") if isinstance(spec, dict) else None
+    if written is None:
+        return []
+    targets = written.data if isinstance(written.data, list) else [written]
+    return [target for target in targets if isinstance(target.data, dict)]
 
-    Services are left out: the application's own are often read without them.
+
+def check_targets(catalogue: Catalogue, sink: list[Diagnostic]) -> None:
+    """Warn of every BackendTLSPolicy whose target was not read, or is of no kind that can be one.
+
+    Services are looked for only where some of their namespace were read: the application's own are often left out.
     """
+    kinds = {"Service": CORE_GROUP, "Backend": ENVOY_GROUP}
     for policy in catalogue.of_kind(GATEWAY_GROUP, "BackendTLSPolicy"):
-        spec = policy.spec().data
-        targets = spec.get("targetRefs") if isinstance(spec, dict) else None
-        for target in targets.data if targets is not None and isinstance(targets.data, list) else ():
+        report = Reporter(sink, str(policy.title))
+        for target in _targets_of(policy):
             group, kind, name = target.get("group"), target.get("kind"), target.get("name")
-            if kind != "Backend" or not isinstance(group, str) or not isinstance(name, str):
+            if not isinstance(kind, str) or not isinstance(name, str):
                 continue
-            if catalogue.find(group, kind, policy.namespace, name) is None:
+            if kind not in kinds or group not in (None, kinds[kind]):
+                said = show(f"{group}/{kind}" if group else kind)
+                near = report.suggest(kind, kinds)
+                report.warning(
+                    target,
+                    "unknown-kind",
+                    f"{said} is no key server that is known here{near}: the policy has no effect on fetching keys; "
+                    f'known: Service (group `""`), Backend (group `{ENVOY_GROUP}`)',
+                )
+            elif kind == "Service" and not catalogue.names(CORE_GROUP, kind, policy.namespace):
+                continue
+            elif catalogue.find(kinds[kind], kind, policy.namespace, name) is None:
                 missing = Reporter([], "")
-                message = say_missing(catalogue, target, missing, group, kind, policy.namespace, name)
-                Reporter(sink, str(policy.title)).warning(target, "not-there", message)
+                message = say_missing(catalogue, target, missing, kinds[kind], kind, policy.namespace, name)
+                report.warning(target, "not-there", message)
 
 
 def _read_policy(catalogue: Catalogue, policy: Object, report: Reporter) -> Trust:
     with open_spec(policy, report, ("v1", "v1beta1", "v1alpha3")) as spec:
         for target in spec.items("targetRefs", least=1, most=MOST_TARGETS):
             with Fields(target, report) as reference:
-                reference.text("group")
+                if reference.text("group") is None and not reference.has("group"):
+                    message = '`group` is required, `""` for a Service'
+                    report.error(reference.at("group"), "missing-field", message)
                 reference.text("kind", required=True)
                 reference.text("name", required=True)
                 reference.text("sectionName")
@@ -197,7 +233,7 @@ def _read_authority(catalogue: Catalogue, namespace: str, item: Value, report: R
     values = config_values(found)
     text = values.get(_CA_KEY)
     if text is None:
-        keys = ", ".join(f"`{key}`" for key in values) or "none"
+        keys = list_names(values)
         report.error(item, "not-there", f"{kind} `{namespace}/{name}` has no key `{_CA_KEY}`; its keys: {keys}")
         return None
     if "-----BEGIN CERTIFICATE-----" not in text:

@@ -134,14 +134,23 @@ def _read_value(fields: Fields) -> StringMatch | None:
 # --- a child's match within its parent's ----------------------------------------------------------------------------
 
 
+MAX_JOINED = 1_000
+"""Alternatives of one route. Every level of delegation multiplies them; Gloo documents no bound."""
+
+
 class UnjoinableError(Exception):
-    """Both conditions make sense, but no single one says "both"."""
+    """Both conditions make sense, but no single one says "both". ``str()`` says what to do."""
+
+    def __init__(self, remedy: str = "write the whole path into it") -> None:
+        super().__init__(remedy)
 
 
 def join_matches(parents: tuple[Match, ...], children: tuple[Match, ...]) -> tuple[Match, ...] | None:
     """Requests that match a parent's alternative and a child's; None when there can be none. Raises UnjoinableError."""
     if not parents or not children:
         return parents or children
+    if len(parents) * len(children) > MAX_JOINED:
+        raise UnjoinableError(f"they would give more than {MAX_JOINED} alternatives")
     joined = [join for parent in parents for child in children if (join := _join(parent, child)) is not None]
     return tuple(dict.fromkeys(joined)) or None
 

@@ -115,6 +115,10 @@ def _read_authorization(config: Fields, providers: tuple[Provider, ...], *, own:
         with config.mapping("authorization") as authorization:
             return read_authorization(authorization, providers)
     # What could not be read must not turn into "no condition": the policy is invalid then, and still says Deny.
+    for name in ("claims", "requiredScopes"):
+        value = config.take(name)
+        if value is not None and value.data == []:
+            config.report.warning(value, "demands-nothing", f"an empty `{name}` demands nothing of a token")
     if not _is_written(config, "claims") and not _is_written(config, "requiredScopes"):
         return None
     condition = TokenCondition(claims=claims, scopes=scopes)

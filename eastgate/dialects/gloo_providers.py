@@ -42,7 +42,7 @@ def read_provider(name: str, value: Value, scope: Scope, owner: Object, fields: 
         return Provider(
             name=name,
             keys=read_keys(provider, scope, owner),
-            issuer=provider.text("issuer") or None,
+            issuer=_read_issuer(provider),
             audiences=provider.texts("audiences"),
             sources=_read_sources(provider, own=own),
             claim_headers=_read_claim_headers(provider, own=own),
@@ -51,6 +51,15 @@ def read_provider(name: str, value: Value, scope: Scope, owner: Object, fields: 
             clock_skew=DEFAULT_SKEW if skew is None else skew,
             required_claims=provider.texts("requiredClaims") if own else (),
         )
+
+
+def _read_issuer(provider: Fields) -> str | None:
+    issuer = provider.text("issuer")
+    if issuer == "":
+        provider.report.warning(
+            provider.at("issuer"), "not-compared", "an empty `issuer` is not compared: tokens of every issuer are taken"
+        )
+    return issuer or None
 
 
 def _read_sources(provider: Fields, *, own: bool) -> TokenSources:

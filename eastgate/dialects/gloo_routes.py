@@ -45,6 +45,8 @@ class _Expansion:
         self.tables = tables
         self.scope = scope
         self.room = MAX_ROUTES
+        self.full = False
+        self.expanded: set[int] = set()
 
     def expand(self) -> list[Route]:
         used = {id(child) for table in self.tables for entry in table.entries for child in self._children(entry)}
@@ -59,18 +61,33 @@ class _Expansion:
                     "without `hosts` a table is only used where another delegates to it, and none does: "
                     "its routes hold for every host",
                 )
-            self.room = MAX_ROUTES
-            found = self._expand_table(table, _Inherited(table.hosts, table.found.created, (table,)))
-            found = _with_destinations(found)
-            routes += [replace(route, action=Action.NOBODY) for route in found] if table.for_nobody else found
+            routes += self._expand_root(table)
+        for table in self.tables:
+            # Left over: tables that only lead to each other. Gone missing they would open what they route.
+            if id(table) not in self.expanded and not self.full:
+                table.fields.report.error(
+                    table.fields.at("hosts"),
+                    "cycle",
+                    "is delegated to only by tables that lead back to it, and none of them has `hosts`: no request "
+                    "reaches it; set `hosts` in the first of them",
+                )
+                routes += self._expand_root(table)
         return routes
 
+    def _expand_root(self, table: Table) -> list[Route]:
+        self.room, self.full = MAX_ROUTES, False
+        found = self._expand_table(table, _Inherited(table.hosts, table.found.created, (table,)))
+        found = _with_destinations(found)
+        return [replace(route, action=Action.NOBODY) for route in found] if table.for_nobody else found
+
     def _expand_table(self, table: Table, inherited: _Inherited) -> list[Route]:
+        self.expanded.add(id(table))
         routes: list[Route] = []
         for entry in table.entries:
             self.room -= 1
             if self.room < 0:
-                if self.room == -1:
+                if not self.full:
+                    self.full = True
                     routes.append(self._cut_off(table, entry, inherited))
                 break
             routes += self._expand_entry(table, entry, inherited)
@@ -126,12 +143,12 @@ class _Expansion:
         """What cannot be joined holds for all that its parent holds for, and is invalid."""
         try:
             joined = join_matches(inherited.matches, entry.matches)
-        except UnjoinableError:
-            message = (
-                "cannot be joined with the matchers of the table that delegates here; write the whole path into it"
-            )
+        except UnjoinableError as error:
+            message = f"cannot be joined with the matchers of the table that delegates here; {error}"
             entry.report.error(entry.fields.at("matchers"), "unsupported-value", message)
             return inherited.matches
+        # A thousand alternatives are as much work as ten routes.
+        self.room -= len(joined or ()) // 100
         if joined is None:
             message = "excludes the matchers of the table that delegates here: no request can match both"
             entry.report.error(entry.fields.at("matchers"), "never-matches", message)
@@ -177,7 +194,8 @@ class _Expansion:
                 entry.report.error(selector.at, "bad-reference", message)
             elif selector.name is not None:
                 known = [table.found.name for table in self.tables if not table.rooted]
-                message = f"refers to what is not there: {KIND} `{selector.name}`{suggest_name(selector.name, known)}"
+                near = entry.report.suggest(selector.name, known)
+                message = f"refers to what is not there: {KIND} `{selector.name}`{near}"
                 entry.report.error(selector.at, "not-there", message)
             else:
                 entry.report.warning(selector.at, "selects-nothing", "no RouteTable is selected")

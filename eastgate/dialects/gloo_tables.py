@@ -23,6 +23,9 @@ KIND = "RouteTable"
 MAX_ENTRIES = 10_000
 """Of ``http``, as the CRD has it."""
 
+LONGEST_HOST = 255
+"""Of a DNS name, as the CRD has it."""
+
 ACTIONS = ("forwardTo", "delegate", "redirect", "directResponse", "graphql")
 
 _HOST = re.compile(r"(?:\*|(?:\*[-a-z0-9]*)?[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
@@ -107,7 +110,14 @@ def _read_table(found: Object, scope: Scope) -> Table:
             own_report = Reporter(scope.sink, report.subject)
             with Fields(item, own_report) as fields:
                 table.entries.append(_read_entry(fields, index, found.namespace, destination, names, scope))
+        if spec.has("http") and not isinstance(spec.at("http").data, list):
+            # What it routes is not known: one entry that matches everything, and refuses it.
+            table.entries.append(_stand_in(spec.at("http"), report))
     return table
+
+
+def _stand_in(at: Value, report: Reporter) -> Entry:
+    return Entry(0, "", frozenset(), (), None, Forwarding(), None, Fields(Value({}, at.path, at.position), report))
 
 
 def _read_hosts(spec: Fields, *, own: bool) -> tuple[str, ...]:
@@ -116,7 +126,7 @@ def _read_hosts(spec: Fields, *, own: bool) -> tuple[str, ...]:
     before = len(spec.report.errors)
     for text in spec.texts("hosts"):
         host = text.lower().removesuffix(".")
-        if _HOST.fullmatch(host) is None or len(host) > 255:
+        if len(host) > LONGEST_HOST or _HOST.fullmatch(host) is None:  # the expression is for short texts
             spec.report.error(
                 spec.at("hosts"),
                 "bad-host",

@@ -62,6 +62,10 @@ POLICY_GROUPS: dict[str, frozenset[str]] = {
 """Groups whose other kinds carry policy; an empty set means all of them."""
 
 
+COMMON_KINDS = frozenset({"Gateway", "Backend"})
+"""Kinds that other groups have, too (Istio's Gateway): under another group they are left alone."""
+
+
 class Standing(StrEnum):
     """What is to be done with an object of a kind; the value is the diagnostic's code."""
 
@@ -92,7 +96,7 @@ def judge_kind(group: str, version: str, kind: str) -> Verdict:
         return _judge_version(group, version, kind)
     known = [name for (one, name) in READ if one == group]
     twin = next((name for name in known if name.lower() == kind.lower()), None)
-    if twin is not None or (group == OWN_GROUP):
+    if twin is not None or (group == OWN_GROUP) or _is_slip(kind, known, POLICY_GROUPS.get(group, frozenset())):
         accepted = ", ".join(known)
         message = f"unknown kind `{kind}`{suggest_name(kind, known)}; accepted in {group}: {accepted}"
         return Verdict(Standing.UNKNOWN_KIND, message, "kind")
@@ -112,13 +116,19 @@ def _judge_version(group: str, version: str, kind: str) -> Verdict:
     return Verdict(Standing.WRONG_VERSION, message, "apiVersion")
 
 
+def _is_slip(kind: str, known: list[str], others: frozenset[str]) -> bool:
+    """Nearly a kind that is read, and none that is known to exist: ``SecurityPolcy``, ``HTTPRoutes``."""
+    return kind not in others and bool(difflib.get_close_matches(kind, known, n=1, cutoff=0.92))
+
+
 def _judge_group(group: str, kind: str) -> Verdict:
     """Our kinds under a group that nobody reads: an error when it looks like a slip of the pen."""
     groups = [one for (one, name) in READ if name == kind and one]
-    if not groups or kind not in ("JWTPolicy", "RouteTable", "SecurityPolicy"):
+    if not groups or kind in COMMON_KINDS:
         return Verdict(Standing.FOREIGN)
     listed = ", ".join(f"`{one}`" for one in groups)
-    if not group or difflib.get_close_matches(group, groups, n=1, cutoff=0.6):
+    near = not group or difflib.get_close_matches(group, groups, n=1, cutoff=0.6)
+    if near and kind in ("JWTPolicy", "RouteTable", "SecurityPolicy", "HTTPRoute", "GRPCRoute"):
         message = f"unknown API group `{group}` for {kind}{suggest_name(group, groups)}; accepted: {listed}"
         return Verdict(Standing.UNKNOWN_KIND, message, "apiVersion")
     message = f"kind `{kind}` of `{group}` is not read: nothing of it is enforced; read are those of {listed}"

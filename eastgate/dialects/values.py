@@ -25,6 +25,7 @@ MAX_COMPARED = 256
 
 _PEM = re.compile(r"(-----BEGIN [A-Z0-9 ]{0,40}-----).*", re.DOTALL)
 _JWK_SECRET = re.compile(r"""(\\*["'](?:k|d|p|q|dp|dq|qi)\\*["']\s*:\s*\\*["'])[^"'\\]*""")
+_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_.-]*")
 _RUN = re.compile(r"[A-Za-z0-9+_=-]{32,}")
 
 
@@ -111,6 +112,7 @@ def conceal(text: str) -> str:
         return text
     text = _PEM.sub(r"\1…", text)
     text = _JWK_SECRET.sub(r"\1…", text)
+    text = _TOKEN.sub("eyJ…", text)
     return _RUN.sub(_shorten_run, text)
 
 

@@ -33,7 +33,9 @@ _ED25519_BYTES = 32
 
 
 def read_jwk(jwk: Mapping[str, object], *, remote: bool) -> Key:
-    """Build the key. ``remote`` refuses secrets and private keys: whoever can fetch the set could sign with them."""
+    """Build the key. A private key is refused as in PEM: whoever can read the set could sign with it; ``remote`` also
+    refuses shared secrets.
+    """
     family = jwk.get("kty", _MISSING)
     if family is _MISSING:
         raise KeySetError(KeyProblem.MISSING_KTY)
@@ -45,8 +47,9 @@ def read_jwk(jwk: Mapping[str, object], *, remote: bool) -> Key:
     _check_purpose(jwk)
     if remote and family == "oct":
         raise KeySetError(KeyProblem.NOT_IMPLEMENTED_KTY, "a shared secret in a remote key set")
-    if remote and any(name in jwk for name in _PRIVATE_MEMBERS):
-        raise KeySetError(KeyProblem.NO_VALID_KEYS, "a private key in a remote key set")
+    if any(name in jwk for name in _PRIVATE_MEMBERS):
+        where = "in a remote key set" if remote else "where a public key belongs"
+        raise KeySetError(KeyProblem.NO_VALID_KEYS, f"a private key {where}")
     if family == "EC":
         return _read_ec(jwk, kid, algorithm)
     if family == "RSA":

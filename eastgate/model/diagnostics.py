@@ -48,7 +48,9 @@ class Diagnostic:
 
     def __str__(self) -> str:
         where = " ".join(part for part in (self.subject, self.field) if part)
-        return f"{self.position}: {self.severity}: {where + ': ' if where else ''}{self.message}"
+        line = f"{self.position}: {self.severity}: {where + ': ' if where else ''}{self.message}"
+        # One line, whatever names and keys hold: nothing a file says may forge a line or reach the terminal.
+        return line if line.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 def suggest_name(given: str, accepted: Iterable[str]) -> str:

@@ -25,9 +25,13 @@ class Response:
         return next((value for key, value in self.headers if key == name), None)
 
 
-def connect(port: int, timeout: float = 10.0) -> socket.socket:
+PATIENCE = 10.0
+"""Seconds that a client waits for an answer, unless it is told otherwise."""
+
+
+def connect(port: int, timeout: float | None = None) -> socket.socket:
     """A TCP connection to loopback."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout)
+    connection = socket.create_connection(("127.0.0.1", port), timeout or PATIENCE)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 

@@ -16,7 +16,7 @@ from tests.unit.dialects.reading import errors, policy_text, read, table_text, t
     [
         ("kind: JWTPolicy", "a.yaml:1: error: apiVersion: `apiVersion` is missing: every Kubernetes object has one"),
         ("apiVersion: v1\nkind: ''", "a.yaml:2: error: kind: `kind` is missing: every Kubernetes object has one"),
-        ("apiVersion: 1\nkind: X", "a.yaml:1: error: apiVersion: expected a string, found an integer `1`"),
+        ("apiVersion: 1\nkind: X", "a.yaml:1: error: apiVersion: expected a string (quote it), found an integer `1`"),
         ("- a\n- b", "a.yaml:1: error: expected a Kubernetes object, found a list"),
         ("hello", "a.yaml:1: error: expected a Kubernetes object, found a string"),
         (
@@ -25,7 +25,7 @@ from tests.unit.dialects.reading import errors, policy_text, read, table_text, t
         ),
         (
             "apiVersion: v1\nkind: Secret\nmetadata: {name: 5}",
-            "a.yaml:3: error: Secret metadata.name: expected a string, found an integer `5`",
+            "a.yaml:3: error: Secret metadata.name: expected a string (quote it), found an integer `5`",
         ),
     ],
 )

@@ -179,12 +179,12 @@ def test_a_field_nobody_asked_for_is_an_error_with_the_nearest_name() -> None:
 @pytest.mark.parametrize(
     ("text", "method", "arguments", "message"),
     [
-        ("a: 1", "text", {}, "expected a string, found an integer `1`"),
+        ("a: 1", "text", {}, "expected a string (quote it), found an integer `1`"),
         ("a: {b: 1}", "text", {}, "expected a string, found a mapping `{\"b\": 1}`"),
         ("a: ''", "text", {"required": True}, "`a` is required and must not be empty"),
         ("b: 1", "text", {"required": True}, "`a` is required and must not be empty"),
         ("a: xxx", "text", {"longest": 2}, "at most 2 characters, found 3"),
-        ("a: 'true'", "boolean", {}, "expected true or false, found a string `true`"),
+        ("a: 'true'", "boolean", {}, "expected true or false (without quotes), found a string `true`"),
         ("a: true", "integer", {}, "expected an integer, found a boolean `true`"),
         ("a: 70000", "integer", {"least": 1, "most": 65535}, "expected an integer from 1 to 65535, found `70000`"),
         ("a: -1", "integer", {"least": 0}, "expected an integer from 0, found `-1`"),

@@ -161,7 +161,8 @@ def test_unknown_version_is_refused() -> None:
 def test_diagnostic_has_file_line_and_field() -> None:
     found = on_foo("jwt: {providers: [{name: a, issuer: 5, localJWKS: {inline: x}}]}")
     assert found.errors == [
-        "0.yaml:7: error: SecurityPolicy default/p spec.jwt.providers[0].issuer: expected a string, found an integer `5`"
+        "0.yaml:7: error: SecurityPolicy default/p spec.jwt.providers[0].issuer: expected a string (quote it), found an "
+        "integer `5`"
     ]
 
 
@@ -250,7 +251,9 @@ def test_section_that_is_not_there() -> None:
     target = "targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: foo, sectionName: reed}]"
     found = reading(policy(target + JWT), ROUTES)
     assert "(did you mean `read`?)" in found.error("No section name reed found for HTTPRoute default/foo")
-    assert found.policy.targets[0].section == "reed"
+    # Which rule was meant is not known: the broken policy refuses on all of them.
+    assert found.policy.targets == (TargetReference(ObjectName("HTTPRoute", "default", "foo")),)
+    assert found.policy.invalid
 
 
 # --- target selectors ----------------------------------------------------------------------------------------------

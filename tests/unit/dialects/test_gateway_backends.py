@@ -169,14 +169,43 @@ def test_tls_policy_of_a_service(section: str) -> None:
 
 
 def test_tls_policy_of_another_port_or_namespace_is_not_ours() -> None:
-    for policy in (
-        tls_policy(FOR_SERVICE % ", sectionName: http", WITH_CA),
-        tls_policy(FOR_SERVICE % "", WITH_CA, namespace="other"),
-        tls_policy(FOR_BACKEND % "", WITH_CA),
+    two_ports = SERVICE.replace("ports: [", "ports: [{name: http, port: 80}, ")
+    assert two_ports != SERVICE
+    for service, policy in (
+        (two_ports, tls_policy(FOR_SERVICE % ", sectionName: http", WITH_CA)),
+        (SERVICE, tls_policy(FOR_SERVICE % "", WITH_CA, namespace="other")),
+        (SERVICE, tls_policy(FOR_BACKEND % "", WITH_CA)),
     ):
-        keys, found = remote(f"uri: 'https://issuer.example/jwks', {TO_SERVICE}", SERVICE, policy, config_map())
+        keys, found = remote(f"uri: 'https://issuer.example/jwks', {TO_SERVICE}", service, policy, config_map())
         assert found.errors == []
         assert (keys.ca, keys.server_name) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (FOR_SERVICE % ", sectionName: htps", "is for its port `htps`, which is not there; its ports: `443`, `https`"),
+        ("{kind: Service, name: keys}", '`group` is required, `""` for a Service'),
+    ],
+)
+def test_tls_policy_that_was_meant_for_it_closes_the_way(target: str, message: str) -> None:
+    """Passing it over would fetch the keys from whoever the system trusts."""
+    found = closed(
+        f"uri: 'https://issuer.example/jwks', {TO_SERVICE}", SERVICE, tls_policy(target, WITH_CA), config_map()
+    )
+    assert any(message in one for one in found.errors)
+
+
+def test_tls_policy_whose_targets_are_no_list_closes_the_way() -> None:
+    policy = tls_policy(FOR_SERVICE % "", WITH_CA).replace(f"[{FOR_SERVICE % ''}]", FOR_SERVICE % "")
+    found = closed(f"uri: 'https://issuer.example/jwks', {TO_SERVICE}", SERVICE, policy, config_map())
+    assert any("expected a list, found a mapping" in one for one in found.errors)
+
+
+def test_tls_policy_for_no_kind_of_key_server_is_said() -> None:
+    policy = tls_policy("{group: gateway.envoyproxy.io, kind: Backends, name: keys}", WITH_CA)
+    _, found = remote(f"uri: 'https://issuer.example/jwks', {TO_BACKEND}", BACKEND, policy, config_map())
+    assert "(did you mean `Backend`?)" in found.warning("is no key server that is known here")
 
 
 def test_tls_policy_makes_plain_urls_tls() -> None:

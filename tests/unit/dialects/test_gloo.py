@@ -394,7 +394,7 @@ def test_several_providers_keep_their_order() -> None:
         ("local: {inline: key}\nissuers: [a]", ".issuers",
          "unknown field `issuers` (did you mean `issuer`?); accepted: audiences, claimsToHeaders, clockSkewSeconds, "
          "customDelimiter, issuer, keepToken, local, outputPayloadToHeader, remote, tokenSource"),
-        ("local: {inline: key}\nkeepToken: 'true'", ".keepToken", "expected true or false, found a string `true`"),
+        ("local: {inline: key}\nkeepToken: 'true'", ".keepToken", "expected true or false (without quotes), found a string `true`"),
         ("local: {inline: key}\nclockSkewSeconds: -1", ".clockSkewSeconds",
          "expected an integer from 0 to 4294967295, found `-1`"),
         ("local: {inline: key}\ntokenSource: {headers: [{prefix: x}]}", ".tokenSource.headers[0].name",
@@ -655,7 +655,7 @@ def test_an_external_service_that_cannot_be_used(spec: str, message: str) -> Non
          "`5 minutes` is not a duration above zero; accepted: `600s`, `1.5s`, `500ms`, `10m`, `1h30m`, up to a year"),
         ("{url: 'https://a/k', timeout: 0s}", ".timeout",
          "`0s` is not a duration above zero; accepted: `600s`, `1.5s`, `500ms`, `10m`, `1h30m`, up to a year"),
-        ("{url: 'https://a/k', timeout: 5}", ".timeout", "expected a string, found an integer `5`"),
+        ("{url: 'https://a/k', timeout: 5}", ".timeout", "expected a string (quote it), found an integer `5`"),
         ("{url: 'https://a/k', retryPolicy: {backoff: {baseInterval: 2s, maxInterval: 1s}}}",
          ".retryPolicy.backoff.maxInterval", "must not be below `baseInterval` (2 s)"),
         ("{url: 'https://a/k', destinationRef: {kind: VIRTUAL_DESTINATION, ref: {name: x}}}", ".destinationRef.kind",

@@ -150,10 +150,14 @@ def test_a_private_key_is_never_used_from_a_remote_set(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["RSA", "ES256", "ES384", "ES512", "EdDSA"])
-def test_of_a_local_private_key_only_the_public_part_is_kept(algorithm: str) -> None:
-    key = parse_key_set(jwks(jwk(algorithm, private=True)), remote=False).keys[0]
-    assert not hasattr(key.material, "private_bytes")
-    assert key == parse_key_set(jwks(jwk(algorithm)), remote=False).keys[0]
+def test_a_private_key_is_not_used_from_a_policy_either(algorithm: str) -> None:
+    """As in PEM: whoever can read the policy could sign with it."""
+    key = jwk(algorithm, private=True)
+    assert refusal(jwks(key)).detail == "keys[0]: a private key where a public key belongs"
+    assert refusal(json.dumps(key)).detail == "key: a private key where a public key belongs"
+    mixed = parse_key_set(jwks(key, jwk("RSA", 1)), remote=False)
+    assert len(mixed.keys) == 1
+    assert mixed.skipped == ("keys[0]: a private key where a public key belongs",)
 
 
 def test_a_secret_is_never_used_from_a_remote_set() -> None:
