@@ -130,4 +130,7 @@ def _walk(paths: Sequence[str]) -> Iterator[Path]:
             continue
         for parent, directories, names in path.walk():
             directories[:] = sorted(name for name in directories if not name.startswith("."))
-            yield from (parent / name for name in sorted(names) if not name.startswith("."))
+            # Only what would be read: a log that is written into the folder is no change of policy.
+            yield from (
+                parent / name for name in sorted(names) if not name.startswith(".") and name.lower().endswith(SUFFIXES)
+            )

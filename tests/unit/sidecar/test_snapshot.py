@@ -118,3 +118,10 @@ def test_a_config_map_is_swapped_by_a_link(tmp_path: Path) -> None:
     assert [watcher.has_changed(), watcher.has_changed(), watcher.has_changed()] == [False, True, False]
     snapshot = take_snapshot([str(tmp_path)], None, WORKLOAD)
     assert [text[-9:] for _, text in snapshot.sources] == ["..2026_2\n"]
+
+
+def test_what_is_not_read_is_not_watched(file: Path) -> None:
+    """``serve`` may well write its log into the folder of its policies."""
+    watcher = Watcher([str(file.parent)])
+    (file.parent / "log.txt").write_text("a line")
+    assert not any(watcher.has_changed() for _ in range(3))
