@@ -25,12 +25,18 @@ def parse_duration(text: str) -> float | None:
     return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
 
 
+def is_number(data: object) -> bool:
+    """True for what YAML took for a number: a duration without its unit."""
+    return isinstance(data, int | float) and not isinstance(data, bool)
+
+
 def read_duration(fields: Fields, name: str, default: float, *, positive: bool = True) -> float:
     """Seconds; ``default`` when absent or after an error was reported."""
-    text = fields.text(name)
+    written = fields.take(name)
+    text = str(written.data) if written is not None and is_number(written.data) else fields.text(name)
     if text is None:
         return default
-    seconds = parse_duration(text)
+    seconds = parse_duration(text) if isinstance(fields.at(name).data, str) else None
     if seconds is None or seconds > LONGEST or (positive and seconds <= 0):
         fields.report.error(
             fields.at(name),

@@ -52,7 +52,7 @@ def _read_rule(rule: Fields, index: int, providers: list[str]) -> Rule:
 
 
 def _refuse_empty(rule: Fields, field: str) -> None:
-    """An empty list out of a template would read as "any", which is the opposite of what an empty list of methods says."""
+    """An empty list out of a template would read as "any": the opposite of what a list without methods says."""
     value = rule.take(field)
     if value is not None and value.data in ([], {}):
         rule.report.error(value, "too-few", f"`{field}` is empty; list what must match, or leave the field out for any")

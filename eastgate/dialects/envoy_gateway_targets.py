@@ -122,7 +122,8 @@ def _read_reference(
             report.error(
                 entry.at("sectionName"),
                 "not-there",
-                f"No section name {show(section)[1:-1]} found for {kind} {policy.namespace}/{name}{report.suggest(section, known)}; "
+                f"No section name {show(section)[1:-1]} found for {kind} {policy.namespace}/{name}"
+                f"{report.suggest(section, known)}; "
                 f"its sections: {list_names(known) if known else 'none has a name'}",
             )
             # Which one was meant is not known: the broken policy refuses on all of them.

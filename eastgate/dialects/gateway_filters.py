@@ -202,8 +202,8 @@ def _read_extension(
         report.warning(
             reference.value,
             "unknown-filter",
-            f"what {kind} `{owner.namespace}/{name}`{report.suggest(name, known)} does is not known here: if it changes "
-            "host or path, requests may not match this rule",
+            f"what {kind} `{owner.namespace}/{name}`{report.suggest(name, known)} does is not known here: "
+            "if it changes host or path, requests may not match this rule",
         )
         return
     _read_route_filter(found, reference.value, filtered, report)

@@ -52,7 +52,13 @@ def read_parents(spec: Fields, route: Object, catalogue: Catalogue, report: Repo
     attachments: list[Attachment] = []
     hosts: dict[str, None] = {}
     every_host = False
-    for item in spec.items("parentRefs", most=MOST_PARENTS):
+    parents = spec.items("parentRefs", most=MOST_PARENTS)
+    if not parents and next(catalogue.of_kind(GATEWAY_GROUP, "Gateway"), None) is not None:
+        message = (
+            "attached to no Gateway: no policy of a Gateway holds on this route, and it matches requests all the same"
+        )
+        report.warning(spec.at("parentRefs"), "no-parent", message)
+    for item in parents:
         parent = _read_parent(item, route, report)
         if parent is None:
             # What it is attached to is not known: keep its own hosts whole.

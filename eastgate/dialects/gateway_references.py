@@ -12,7 +12,7 @@ import binascii
 from collections.abc import Iterable
 
 from eastgate.dialects.catalogue import Catalogue, Object
-from eastgate.dialects.values import Fields, Reporter, Value, show
+from eastgate.dialects.values import Fields, Reporter, Value, list_names, show
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 ENVOY_GROUP = "gateway.envoyproxy.io"
@@ -70,7 +70,7 @@ def is_granted(
     return any((namespace, source, group, kind, one) in grants for one in (None, name))
 
 
-def _read_grants(catalogue: Catalogue) -> frozenset[tuple[str, tuple[object, ...], object, object, object]]:
+def _read_grants(catalogue: Catalogue) -> frozenset[tuple[object, ...]]:
     """Namespace, origin, group, kind, and the name or None for every one."""
     found = set()
     for grant in catalogue.of_kind(GATEWAY_GROUP, "ReferenceGrant"):
@@ -132,3 +132,23 @@ def config_values(found: Object) -> dict[str, str]:
     if isinstance(plain, dict):
         values.update({key: value for key, value in plain.items() if isinstance(value, str)})
     return dict(sorted(values.items()))
+
+
+def check_service(
+    at: Value, namespace: str, name: str, port: int | str | None, catalogue: Catalogue, report: Reporter
+) -> None:
+    """Warn of a Service or a port of it that is not there. Services are often read without being complete, so this is
+    only said where others of the namespace were read, or one of the name elsewhere.
+    """
+    service = catalogue.find(CORE_GROUP, "Service", namespace, name)
+    if service is None:
+        elsewhere = catalogue.prepared("namespaces by name", _namespaces_by_name).get((CORE_GROUP, "Service", name))
+        if elsewhere or catalogue.names(CORE_GROUP, "Service", namespace):
+            message = say_missing(catalogue, at, Reporter([], ""), CORE_GROUP, "Service", namespace, name)
+            report.warning(at, "not-there", message)
+        return
+    ports = service.document.get("spec", "ports")
+    entries = [one for one in ports if isinstance(one, dict)] if isinstance(ports, list) else []
+    if port is not None and not any(port in (one.get("port"), one.get("name")) for one in entries):
+        listed = list_names(str(one.get("port")) for one in entries)
+        report.warning(at, "not-there", f"{service.title} has no port {show(str(port))}; its ports: {listed}")

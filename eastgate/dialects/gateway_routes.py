@@ -7,7 +7,7 @@ Rules: Gateway API v1 ``HTTPRouteRule``, ``GRPCRouteRule``: a rule without a usa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eastgate.dialects.catalogue import Catalogue, Object
 from eastgate.dialects.gateway_filters import read_filters
@@ -15,15 +15,25 @@ from eastgate.dialects.gateway_listeners import Attached, read_parents
 from eastgate.dialects.gateway_matches import EVERY_REQUEST, MOST_MATCHES, read_grpc_match, read_http_match
 from eastgate.dialects.gateway_references import (
     CORE_GROUP,
+    ENVOY_GROUP,
     GATEWAY_GROUP,
     LONGEST_NAME,
+    check_service,
     is_granted,
     open_spec,
     say_not_granted,
 )
-from eastgate.dialects.values import Fields, Reporter, Value, list_names
+from eastgate.dialects.values import Fields, Reporter, Value, show
 from eastgate.model.diagnostics import Diagnostic
 from eastgate.model.routes import Action, Destination, Match, Order, Route
+
+_OTHER_BACKENDS = (
+    (ENVOY_GROUP, "Backend"),
+    ("multicluster.x-k8s.io", "ServiceImport"),
+    ("inference.networking.k8s.io", "InferencePool"),
+    ("inference.networking.x-k8s.io", "InferencePool"),
+)
+"""Backends that lead out of the cluster's Services; who is behind them is not known here."""
 
 MOST_RULES = 16
 MOST_BACKENDS = 16
@@ -63,10 +73,15 @@ def _read_route(found: Object, catalogue: Catalogue, sink: list[Diagnostic]) -> 
         items = spec.items("rules", most=MOST_RULES)
         rules = [_read_rule(item, found, catalogue, report) for item in items]
         _check_section_names(rules, report)
+    # What leads nowhere is bound where the route's other rules lead: such a request should never have arrived, and must
+    # not be taken for another rule's.
+    everywhere = tuple(dict.fromkeys(one for rule in rules for one in rule.destinations if one.kind == "Service"))
+    rules = [rule if rule.destinations or rule.errors else replace(rule, destinations=everywhere) for rule in rules]
     rule_errors = {error for rule in rules for error in rule.errors}
     shared = tuple(error for error in report.errors if error not in rule_errors)
     if not items:
         # The CRD's default: one rule that matches everything and leads nowhere.
+        report.warning(spec.at("rules"), "no-backend", "leads nowhere: without `rules` a gateway answers 500")
         rules = [_Rule(found.spec(), "", (EVERY_REQUEST,), (), (), (), Action.ANSWER, ())]
     return [_build_route(found, index, rule, attached, shared) for index, rule in enumerate(rules)]
 
@@ -118,6 +133,9 @@ def _read_rule(item: Value, found: Object, catalogue: Catalogue, report: Reporte
             destination = _read_backend(backend, found, matches, catalogue, report)
             if destination is not None:
                 destinations.append(destination)
+    if not destinations and not filtered.answers and len(report.errors) == before:
+        message = "leads nowhere: without `backendRefs` a gateway answers 500; a request that matches is refused here"
+        report.warning(rule.at("backendRefs"), "no-backend", message)
     answers = filtered.answers or not destinations
     return _Rule(
         position=item,
@@ -159,25 +177,12 @@ def _read_backend(
         say_not_granted(item, report, source, group, kind, namespace, name)
         return None
     if is_service:
-        _check_service(item, namespace, name, port, catalogue, report)
+        check_service(item, namespace, name, port, catalogue, report)
+    elif (group, kind) not in _OTHER_BACKENDS:
+        said = show(f"{group}/{kind}" if group else kind)
+        near = report.suggest(kind, ("Service", *(known for _, known in _OTHER_BACKENDS)))
+        message = f"{said} is no backend that is known here{near}: the rule holds for no pod behind it"
+        report.warning(item, "unknown-backend", message)
     return Destination(
         "Service" if is_service else f"{kind}.{group}" if kind == "Service" else kind, namespace, name, port
     )
-
-
-def _check_service(
-    item: Value, namespace: str, name: str, port: int | None, catalogue: Catalogue, report: Reporter
-) -> None:
-    """Services are often read without being complete, so what is not among them is only doubtful."""
-    service = catalogue.find(CORE_GROUP, "Service", namespace, name)
-    known = catalogue.names(CORE_GROUP, "Service", namespace)
-    if service is None:
-        if known:
-            message = f"refers to what is not there: Service `{namespace}/{name}`{report.suggest(name, known)}"
-            report.warning(item, "not-there", message)
-        return
-    ports = service.document.get("spec", "ports")
-    numbers = [one.get("port") for one in ports if isinstance(one, dict)] if isinstance(ports, list) else []
-    if port is not None and port not in numbers:
-        listed = list_names(map(str, numbers))
-        report.warning(item, "not-there", f"{service.title} has no port `{port}`; its ports: {listed}")

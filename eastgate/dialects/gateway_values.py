@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import re2
 
+from eastgate.dialects.durations import is_number
 from eastgate.dialects.values import Fields, Reporter, Value, show
 from eastgate.model.diagnostics import suggest_name
 
@@ -29,10 +30,12 @@ _QUIET.log_errors = False
 
 def read_duration(fields: Fields, name: str, default: float, *, positive: bool = False) -> float:
     """Seconds; ``default`` when absent or after an error was reported."""
-    text = fields.text(name)
+    written = fields.take(name)
+    number = written is not None and is_number(written.data)
+    text = str(written.data) if written is not None and number else fields.text(name)
     if text is None:
         return default
-    if _DURATION.fullmatch(text) is None:
+    if number or _DURATION.fullmatch(text) is None:
         fields.report.error(
             fields.at(name),
             "bad-duration",

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 
 import re2
 
+from eastgate.dialects.catalogue import Catalogue
 from eastgate.dialects.documents import Fields, Value, show
+from eastgate.dialects.gateway_references import check_service
 from eastgate.dialects.gateway_values import check_regex
 from eastgate.dialects.gloo_selection import read_port
 from eastgate.dialects.references import read_object_name
@@ -51,10 +53,12 @@ class Forwarding:
     fields: Fields | None = None
 
 
-def read_forwarding(fields: Fields, namespace: str, default: Destination | None) -> Forwarding:
+def read_forwarding(fields: Fields, namespace: str, default: Destination | None, catalogue: Catalogue) -> Forwarding:
     """``forwardTo``; ``default`` is the table's, for entries that name none."""
     items = fields.items("destinations", most=MAX_DESTINATIONS)
-    destinations = tuple(found for item in items if (found := read_destination(item, namespace, fields)) is not None)
+    destinations = tuple(
+        found for item in items if (found := read_destination(item, namespace, fields, catalogue)) is not None
+    )
     if not items:
         if default is None:
             message = "at least one destination is required, here or as the table's `defaultDestination`"
@@ -73,7 +77,7 @@ def read_forwarding(fields: Fields, namespace: str, default: Destination | None)
     )
 
 
-def read_destination(item: Value, namespace: str, fields: Fields) -> Destination | None:
+def read_destination(item: Value, namespace: str, fields: Fields, catalogue: Catalogue) -> Destination | None:
     """One DestinationReference."""
     with Fields(item, fields.report) as destination:
         # A share of the traffic: the policies hold for all of it.
@@ -92,7 +96,11 @@ def read_destination(item: Value, namespace: str, fields: Fields) -> Destination
         port = read_port(destination)
         with destination.mapping("ref") as reference:
             name = read_object_name(reference, namespace)
-    return None if name is None else Destination(KINDS[kind], name[0], name[1], port)
+    if name is None:
+        return None
+    if kind == "SERVICE":
+        check_service(item, *name, port, catalogue, fields.report)
+    return Destination(KINDS[kind], name[0], name[1], port)
 
 
 def _read_pattern(fields: Fields) -> tuple[str | None, str]:

@@ -101,7 +101,7 @@ def _read_table(found: Object, scope: Scope) -> Table:
             errors=report.errors,
         )
         default = spec.take("defaultDestination")
-        destination = read_destination(default, found.namespace, spec) if default is not None else None
+        destination = read_destination(default, found.namespace, spec, scope.catalogue) if default is not None else None
         _note_the_rest(spec)
         if not any(spec.has(name) for name in ("http", "tcp", "tls")):
             report.error(spec.at("http"), "missing-field", "one of `http`, `tcp`, `tls` is required")
@@ -110,6 +110,8 @@ def _read_table(found: Object, scope: Scope) -> Table:
             own_report = Reporter(scope.sink, report.subject)
             with Fields(item, own_report) as fields:
                 table.entries.append(_read_entry(fields, index, found.namespace, destination, names, scope))
+        if spec.has("http") and spec.at("http").data == []:
+            report.warning(spec.at("http"), "no-routes", "an empty `http` routes nothing")
         if spec.has("http") and not isinstance(spec.at("http").data, list):
             # What it routes is not known: one entry that matches everything, and refuses it.
             table.entries.append(_stand_in(spec.at("http"), report))
@@ -198,7 +200,7 @@ def _read_entry(
             continue
         if name == "forwardTo":
             with fields.mapping(name) as forward:
-                forwarding = read_forwarding(forward, namespace, default)
+                forwarding = read_forwarding(forward, namespace, default, scope.catalogue)
         elif name == "delegate":
             with fields.mapping(name) as delegate:
                 delegation = _read_delegation(delegate)

@@ -20,6 +20,17 @@ _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _LABEL_KEY = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z")
+
+_METADATA = frozenset(
+    [
+        *("name", "generateName", "namespace", "labels", "annotations", "creationTimestamp", "deletionTimestamp"),
+        *("deletionGracePeriodSeconds", "finalizers", "generation", "managedFields", "ownerReferences"),
+        *("resourceVersion", "selfLink", "uid", "clusterName"),
+    ]
+)
+"""ObjectMeta; kubectl refuses anything else."""
+
 LONGEST_NAME = 253
 """Of a DNS name (RFC 1035 section 2.3.4), as Kubernetes has it."""
 
@@ -46,9 +57,21 @@ def read_identity(document: Value, sink: list[Diagnostic]) -> Object | None:
     named.subject = str(found.title)
     _check_name(metadata, "name", name, _NAME, named)
     _check_name(metadata, "namespace", namespace, _NAMESPACE, named)
-    metadata.text("creationTimestamp")
+    _check_time(metadata, named)
+    for key, value in metadata.data.items():
+        if key not in _METADATA:
+            at = Value(None, f"metadata.{show(key)[1:-1]}", metadata.value.keys.get(key, value.position))
+            named.error(at, "unknown-field", f"unknown field {show(key)}{named.suggest(key, _METADATA)}")
     check_labels(metadata, "labels", metadata.labels("labels"))
     return found
+
+
+def _check_time(metadata: Fields, report: Reporter) -> None:
+    """The age decides which of two policies wins, so it must be one that can be compared."""
+    stamp = metadata.text("creationTimestamp")
+    if stamp and _TIME.fullmatch(stamp) is None:
+        message = f"{show(stamp)} is not a time; accepted: `2026-01-31T12:00:00Z`, as the API server writes it"
+        report.error(metadata.at("creationTimestamp"), "bad-time", message)
 
 
 def _read_word(fields: Fields, name: str, report: Reporter) -> str | None:

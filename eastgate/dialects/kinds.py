@@ -127,7 +127,7 @@ def _judge_group(group: str, kind: str) -> Verdict:
     if not groups or kind in COMMON_KINDS:
         return Verdict(Standing.FOREIGN)
     listed = ", ".join(f"`{one}`" for one in groups)
-    near = not group or difflib.get_close_matches(group, groups, n=1, cutoff=0.6)
+    near = not group or difflib.get_close_matches(group.lower(), groups, n=1, cutoff=0.6)
     if near and kind in ("JWTPolicy", "RouteTable", "SecurityPolicy", "HTTPRoute", "GRPCRoute"):
         message = f"unknown API group `{group}` for {kind}{suggest_name(group, groups)}; accepted: {listed}"
         return Verdict(Standing.UNKNOWN_KIND, message, "apiVersion")

@@ -199,3 +199,84 @@ def test_complaints_about_a_shared_object_are_said_once() -> None:
 def test_nothing_at_all() -> None:
     assert read_policy_set([]).diagnostics == ()
     assert warnings(read("")) == []
+
+
+# --- slips that would leave something out --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("api", "kind", "message"),
+    [
+        ("gateway.envoyproxy.io/v1alpha1", "SecurityPolcy", "(did you mean `SecurityPolicy`?)"),
+        ("gateway.networking.k8s.io/v1", "HTTPRoutes", "(did you mean `HTTPRoute`?)"),
+        ("security.policy.gloo.solo.io/v2", "JWTPolcy", "(did you mean `JWTPolicy`?)"),
+        ("gateway.network.k8s.io/v1", "HTTPRoute", "(did you mean `gateway.networking.k8s.io`?)"),
+        ("gateway.networking.k8s.io", "GRPCRoute", "accepted: `gateway.networking.k8s.io`"),
+    ],
+)
+def test_a_slip_in_kind_or_group_is_an_error(api: str, kind: str, message: str) -> None:
+    (one,) = errors(read(f"apiVersion: {api}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {{}}"))
+    assert message in one
+
+
+@pytest.mark.parametrize(
+    ("api", "kind"),
+    [
+        ("networking.istio.io/v1", "Gateway"),
+        ("gateway.networking.k8s.io/v1", "GatewayClass"),
+        ("gateway.networking.k8s.io/v1alpha2", "BackendLBPolicy"),
+        ("gateway.envoyproxy.io/v1alpha1", "EnvoyProxy"),
+        ("apps/v1", "Deployment"),
+    ],
+)
+def test_kinds_of_others_are_left_alone(api: str, kind: str) -> None:
+    found = read(f"apiVersion: {api}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {{}}")
+    assert found.diagnostics == ()
+
+
+def test_a_security_policy_in_a_list_of_the_api_counts() -> None:
+    found = read(
+        """
+        apiVersion: gateway.envoyproxy.io/v1alpha1
+        kind: SecurityPolicyList
+        items:
+        - metadata: {name: p}
+          spec:
+            targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}]
+            authorization: {}
+        """
+    )
+    assert [str(policy) for policy in found.policies] == ["SecurityPolicy default/p"]
+
+
+def test_a_key_that_is_set_twice_names_the_object_and_makes_it_invalid() -> None:
+    found = read(
+        policy_text() + "\n---\n" + policy_text("requiredScopes: [a]\nrequiredScopes: []").replace(": p,", ": q,")
+    )
+    (one,) = errors(found)
+    assert one.startswith(
+        "a.yaml:18: error: JWTPolicy shop/q spec.config.requiredScopes: key `requiredScopes` is already"
+    )
+    assert {str(policy): bool(policy.invalid) for policy in found.policies} == {
+        "JWTPolicy shop/p": False,
+        "JWTPolicy shop/q": True,
+    }
+
+
+def test_a_label_that_cannot_be_read_makes_the_route_invalid() -> None:
+    """Dropped silently it would take the route out of a policy's selection."""
+    found = read(table_text("- forwardTo: {destinations: [{ref: {name: web}}]}").replace("{table: t}", "{table: 1}"))
+    assert "metadata.labels.table: expected a string (quote it), found an integer `1`" in errors(found)[0]
+    assert found.routes[0].invalid
+
+
+@pytest.mark.parametrize(
+    ("issuer", "code"), [("'{{ .Values.issuer }}'", "not-rendered"), ("“https://login”", "odd-quotes")]
+)
+def test_leftovers_are_said(issuer: str, code: str) -> None:
+    found = read(policy_text(provider=f"issuer: {issuer}\nlocal: {{inline: key}}"))
+    assert [(one.code, one.field) for one in found.diagnostics] == [(code, "spec.config.providers.dev.issuer")]
+
+
+def test_content_is_not_looked_at_for_leftovers() -> None:
+    assert read("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: '{{ x }}'}").diagnostics == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 from eastgate.dialects import documents
@@ -220,3 +222,72 @@ def test_choose_one_of_several() -> None:
         "only one of `a`, `b`, `c` may be set, found `a` and `b`",
         "one of `d`, `e` is required",
     ]
+
+
+# --- lists, and what people cannot see -----------------------------------------------------------------------------
+
+
+def test_a_list_of_the_api_gives_its_items_their_kind() -> None:
+    text = """
+        apiVersion: example.dev/v1
+        kind: ThingList
+        items:
+        - metadata: {name: a}
+          spec: {x: 1}
+        - {apiVersion: other/v2, kind: Other}
+    """
+    sink: list[Diagnostic] = []
+    first, second = read_documents("a.yaml", dedent(text), sink)
+    assert first.plain() == {
+        "apiVersion": "example.dev/v1",
+        "kind": "Thing",
+        "metadata": {"name": "a"},
+        "spec": {"x": 1},
+    }
+    assert first.data["spec"].data["x"].path == "spec.x"
+    assert first.position.line == 5
+    assert second.plain() == {"apiVersion": "other/v2", "kind": "Other"}
+    assert sink == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "kind: List\nitems: {a: 1}",
+            "a.yaml:2: error: List items: expected a list, found a mapping: nothing in it is read",
+        ),
+        ("kind: List\nitem: []", "a.yaml:1: error: List items: `items` is missing: nothing in it is read"),
+        (
+            "kind: ThingList\nitems: x",
+            "a.yaml:2: error: ThingList items: expected a list, found a string: nothing in it is read",
+        ),
+    ],
+)
+def test_a_list_that_is_none_is_refused(text: str, message: str) -> None:
+    sink: list[Diagnostic] = []
+    assert read_documents("a.yaml", text, sink) == []
+    assert [str(one) for one in sink] == [message]
+
+
+@pytest.mark.parametrize("text", ["kind: List\nitems: []", "kind: List\nitems: null", "kind: ThingList\nitems: []"])
+def test_an_empty_list_is_fine(text: str) -> None:
+    sink: list[Diagnostic] = []
+    assert read_documents("a.yaml", text, sink) == []
+    assert sink == []
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "hint"),
+    [
+        ("a:\n  b: {{ .Values.x }}\n", 2, "render it first (`helm template`)"),
+        ("a:\n\tb: 1\n", 2, "the line is indented with a tab: YAML wants spaces"),
+        ("a:\n  b:\u00a0c\n  d: e\n", 3, "there is an invisible character (U+00A0) here or on the line before"),
+    ],
+)
+def test_where_yaml_gives_up_the_likely_cause_is_said(text: str, line: int, hint: str) -> None:
+    sink: list[Diagnostic] = []
+    read_documents("a.yaml", text, sink)
+    (one,) = sink
+    assert one.position.line == line
+    assert one.message.endswith(hint)

@@ -322,3 +322,13 @@ def test_joining_whole_path_elements(parent: str, child: str, joined: str | None
     (match,) = route.matches
     assert match.path is not None
     assert (match.path.value if not route.invalid else None) == joined
+
+
+@pytest.mark.parametrize("field", ["methods", "paths", "headers", "addresses", "claims", "scopes"])
+def test_an_empty_list_in_a_rule_is_not_any(field: str) -> None:
+    """Out of a template it would turn "nobody" into "everybody"."""
+    rule = f"authorization:\n  rules:\n  - {{action: Allow, {field}: []}}"
+    found = read(policy_text(rule, api=OWN))
+    (one,) = errors(found)
+    assert f"spec.config.authorization.rules[0].{field}: `{field}` is empty; list what must match" in one
+    assert found.policies[0].invalid

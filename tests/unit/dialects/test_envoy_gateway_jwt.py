@@ -321,3 +321,14 @@ def test_singular_backend_ref_is_refused() -> None:
 def test_unknown_provider_fields_are_named() -> None:
     found = on_foo("jwt: {providers: [{name: a, localJWKS: {inline: x}, audience: [a]}]}")
     found.error("unknown field `audience` (did you mean `audiences`?)")
+
+
+def test_an_empty_issuer_is_said() -> None:
+    found = on_foo("jwt: {providers: [{name: a, issuer: '', localJWKS: {inline: x}}]}")
+    assert found.errors == []
+    assert found.warning("an empty `issuer` is not compared")
+
+
+def test_credentials_in_a_broken_url_are_not_repeated() -> None:
+    found = on_foo("jwt: {providers: [{name: a, remoteJWKS: {uri: 'https://me:geheim@ host/x'}}]}")
+    assert "geheim" not in found.error("is not the URL of a key set")

@@ -462,3 +462,39 @@ def test_bad_hostnames_could_have_been_any(host: str) -> None:
 )
 def test_intersection_of_hosts(own: tuple[str, ...], listener: str, shared: tuple[str, ...] | None) -> None:
     assert intersect_hosts(own, listener) == shared
+
+
+# --- what leads nowhere --------------------------------------------------------------------------------------------
+
+
+def test_a_rule_that_answers_is_bound_where_the_other_rules_lead() -> None:
+    """Else a request for it, sent to the pod itself, would be taken for another rule's."""
+    found = reading(
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec:
+  rules:
+  - matches: [{path: {value: /admin}}]
+    filters: [{type: RequestRedirect, requestRedirect: {hostname: other.example}}]
+  - backendRefs: [{name: web, port: 80}]
+"""
+    )
+    assert found.diagnostics == []
+    redirect, web = found.routes
+    assert redirect.action is Action.ANSWER
+    assert redirect.destinations == web.destinations == (Destination("Service", "default", "web", 80),)
+
+
+def test_a_rule_without_backends_is_said() -> None:
+    found = reading(
+        """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec: {rules: [{matches: [{path: {value: /a}}]}]}
+"""
+    )
+    assert found.warning("leads nowhere: without `backendRefs` a gateway answers 500")
+    assert found.route.action is Action.ANSWER

@@ -655,7 +655,8 @@ def test_an_external_service_that_cannot_be_used(spec: str, message: str) -> Non
          "`5 minutes` is not a duration above zero; accepted: `600s`, `1.5s`, `500ms`, `10m`, `1h30m`, up to a year"),
         ("{url: 'https://a/k', timeout: 0s}", ".timeout",
          "`0s` is not a duration above zero; accepted: `600s`, `1.5s`, `500ms`, `10m`, `1h30m`, up to a year"),
-        ("{url: 'https://a/k', timeout: 5}", ".timeout", "expected a string (quote it), found an integer `5`"),
+        ("{url: 'https://a/k', timeout: 5}", ".timeout",
+         "`5` is not a duration above zero; accepted: `600s`, `1.5s`, `500ms`, `10m`, `1h30m`, up to a year"),
         ("{url: 'https://a/k', retryPolicy: {backoff: {baseInterval: 2s, maxInterval: 1s}}}",
          ".retryPolicy.backoff.maxInterval", "must not be below `baseInterval` (2 s)"),
         ("{url: 'https://a/k', destinationRef: {kind: VIRTUAL_DESTINATION, ref: {name: x}}}", ".destinationRef.kind",
@@ -689,3 +690,19 @@ def test_a_key_set_without_quotes_is_not_repeated() -> None:
 def test_fetching_late_is_noted() -> None:
     found = read(policy_text(provider="remote: {url: 'https://a/k', enableAsyncFetch: false}"))
     assert ["always fetched ahead" in one for one in warnings(found)] == [True]
+
+
+# --- empty values out of a template --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["claims", "requiredScopes"])
+def test_an_empty_list_of_demands_is_said(field: str) -> None:
+    found = read(policy_text(f"{field}: []"))
+    assert errors(found) == []
+    assert f"an empty `{field}` demands nothing of a token" in warnings(found)[0]
+
+
+def test_an_empty_issuer_is_said() -> None:
+    found = read(policy_text(provider="issuer: ''\nlocal: {inline: key}"))
+    assert errors(found) == []
+    assert "an empty `issuer` is not compared" in warnings(found)[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from eastgate.model.routes import Action, Comparison, Destination, FieldMatch, Match, Order, Route, StringMatch
@@ -535,3 +537,51 @@ def test_an_error_of_the_parent_makes_its_children_invalid() -> None:
     found = read(root, table("child", entry()))
     assert all(route.invalid for route in found.routes)
     assert len(found.routes) == 2
+
+
+# --- what would leave routes out, or never end ---------------------------------------------------------------------
+
+
+def test_tables_that_only_lead_to_each_other_are_refused_and_not_forgotten() -> None:
+    there = table_text("- {delegate: {routeTables: [{name: u}]}}", "weight: 0")
+    back = table_text(f"- {{delegate: {{routeTables: [{{name: t}}]}}}}\n- {{{TO_WEB}}}", "weight: 0")
+    found = read(there, back.replace("name: t, namespace", "name: u, namespace"))
+    assert "is delegated to only by tables that lead back to it" in errors(found)[0]
+    assert found.routes
+    assert all(route.invalid for route in found.routes)
+
+
+def test_a_table_that_delegates_to_itself_is_refused() -> None:
+    found = read(table_text("- {delegate: {routeTables: [{labels: {table: t}}]}}", "weight: 0"))
+    assert any("goes round in a circle" in one for one in errors(found))
+    assert found.routes[0].invalid
+
+
+def test_alternatives_do_not_multiply_without_end() -> None:
+    """Ten matchers on five levels are a hundred thousand alternatives."""
+    levels = []
+    for level in range(6):
+        matchers = ", ".join(f"{{headers: [{{name: x-{level}-{number}}}]}}" for number in range(12))
+        action = f"delegate: {{routeTables: [{{name: t{level + 1}}}]}}" if level < 5 else TO_WEB
+        text = table_text(f"- {{matchers: [{matchers}], {action}}}", "hosts: [a.b]" if level == 0 else "weight: 0")
+        levels.append(text.replace("{name: t,", f"{{name: t{level},"))
+    found = read("\n---\n".join(levels))
+    assert "they would give more than 1000 alternatives" in errors(found)[0]
+    assert sum(len(route.matches) for route in found.routes) < 5000
+    assert any(route.invalid for route in found.routes)
+
+
+def test_http_that_is_no_list_leaves_a_route_that_refuses() -> None:
+    text = table_text("- x").replace("  http:\n  - x", "  http: {name: x}")
+    found = read(text)
+    assert "expected a list, found a mapping" in errors(found)[0]
+    (route,) = found.routes
+    assert route.invalid
+    assert route.matches == ()
+
+
+def test_a_host_of_any_length_is_judged_quickly() -> None:
+    begin = time.perf_counter()
+    found = read(table_text(f"- {TO_WEB}", f"hosts: ['*{'a' * 100_000}!']"))
+    assert time.perf_counter() - begin < 2
+    assert the_error(found).code == "bad-host"
