@@ -23,7 +23,7 @@ from eastgate.keys.keyset import KeySetError, parse_key_set
 from eastgate.model.diagnostics import Diagnostic, Severity
 from eastgate.model.keys import LocalKeys, RemoteKeys
 from eastgate.model.policies import Policy, Provider
-from eastgate.model.routes import Comparison, Destination, Route, StringMatch
+from eastgate.model.routes import Action, Comparison, Destination, Order, Route, StringMatch
 from eastgate.model.sets import PolicySet
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
@@ -79,7 +79,7 @@ def _review_keys(provider: Provider) -> Iterator[tuple[Severity, str, str]]:
             yield (
                 WARNING,
                 "plain-http",
-                f"keys come from {keys.url} without TLS: whoever answers there decides which tokens are genuine",
+                f"keys come from {keys.label} without TLS: whoever answers there decides which tokens are genuine",
             )
         return
     yield from _review_local_keys(keys)
@@ -110,7 +110,7 @@ def _review_selection(policy_set: PolicySet, selected: dict[int, Selected]) -> I
     destinations = _destinations(policy_set)
     selection = Selection(policy_set.policies, ServiceDirectory(policy_set.services))
     told = {(id(loser), id(winner)) for one in selected.values() for loser, winner in one.conflicting}
-    yield from _review_unrouted(policy_set, selection, destinations, told)
+    yield from _review_unrouted(policy_set, selection, (*destinations, *_named_destinations(policy_set)), told)
     reached = selection.select(Subject(frozenset(), None, destinations, routed=False))
     held |= {id(policy) for policy in reached.policies}
     lost |= {id(loser) for loser, _ in reached.conflicting}
@@ -125,6 +125,17 @@ def _destinations(policy_set: PolicySet) -> tuple[Destination, ...]:
     for route in policy_set.routes:
         known |= {(one.namespace, one.name): one for one in route.destinations if one.kind == "Service"}
     return tuple(known.values())
+
+
+def _named_destinations(policy_set: PolicySet) -> tuple[Destination, ...]:
+    """The Services that policies name, read or not."""
+    names = {
+        (selector.namespace or policy.name.namespace, selector.name): None
+        for policy in policy_set.policies
+        for selector in policy.destinations
+        if selector.name is not None and not selector.of_routes
+    }
+    return tuple(Destination("Service", *name) for name in names)
 
 
 def _selects_nothing(policy: Policy, policy_set: PolicySet) -> Iterator[Diagnostic]:
@@ -225,6 +236,7 @@ def _review_route(route: Route, policies: Iterable[Policy], selected: Selected) 
         yield _about_route(
             route, WARNING, "no-policy", f"refuses every request: its label `{REQUIRE_AUTH_LABEL[0]}` asks for a policy"
         )
+    yield from _review_foreign(route, policies, selected)
     looked_at = header_names_of(route)
     for policy in policies:
         for name in sorted(looked_at & asserted_headers(policy)):
@@ -235,6 +247,23 @@ def _review_route(route: Route, policies: Iterable[Policy], selected: Selected) 
                 f"matches on header `{name.decode()}`, which {policy.name} sets from a token: "
                 "what a client sends in it is never looked at",
             )
+
+
+def _review_foreign(route: Route, policies: Iterable[Policy], selected: Selected) -> Iterator[Diagnostic]:
+    """Where a table of one namespace leads into another that has policies of its own, and none of them holds."""
+    if route.order is not Order.LISTED or route.action is not Action.FORWARD or selected.policies:
+        return
+    abroad = {one.namespace for one in route.destinations if one.kind == "Service"} - {route.namespace}
+    for namespace in sorted(abroad & {policy.name.namespace for policy in policies}):
+        services = ", ".join(
+            sorted(f"{one.namespace}/{one.name}" for one in route.destinations if one.kind == "Service")
+        )
+        hosts = ", ".join(route.hosts) or "every host"
+        message = (
+            f"leads from namespace `{route.namespace}` to {services} for {hosts}, and no policy of `{namespace}` holds "
+            "on it: requests pass without a token; select its labels, or every route (`applyToRoutes: [{}]`)"
+        )
+        yield _about_route(route, WARNING, "foreign-route", message)
 
 
 def why_path_never_matches(path: StringMatch) -> str:

@@ -262,3 +262,46 @@ class TestRoutes:
 def test_what_a_reader_called_invalid_is_left_alone() -> None:
     broken = policy(provider(keys=LocalKeys("x")), routes=selecting(app="x"), invalid=("x",))
     assert said(broken, table(regex("("), invalid=("x",))) == []
+
+
+def read_and_review(*texts: str) -> list[str]:
+    """The codes and messages of the review of files."""
+    from eastgate.dialects.corpus import read_policy_set
+
+    policy_set = read_policy_set((f"{index}.yaml", text) for index, text in enumerate(texts))
+    return [f"{one.code}: {one.message}" for one in review(policy_set)]
+
+
+def policy_text(name: str, spec: str) -> str:
+    return f"""
+apiVersion: policy.eastgate.dev/v1alpha1
+kind: JWTPolicy
+metadata: {{name: {name}, namespace: shop}}
+spec:
+  {spec}
+  config: {{providers: {{p: {{remote: {{url: "https://keys.example/jwks"}}}}}}}}
+"""
+
+
+FOREIGN_TABLE = """
+apiVersion: policy.eastgate.dev/v1alpha1
+kind: RouteTable
+metadata: {name: hole, namespace: mallory}
+spec:
+  hosts: [hole.example]
+  http: [{forwardTo: {destinations: [{ref: {name: web, namespace: shop}}]}}]
+"""
+
+
+def test_a_table_that_leads_past_the_policies_of_another_namespace() -> None:
+    found = read_and_review(policy_text("p", 'applyToRoutes: [{route: {labels: {secure: "yes"}}}]'), FOREIGN_TABLE)
+    assert any(one.startswith("foreign-route: leads from namespace `mallory` to shop/web") for one in found)
+    found = read_and_review(policy_text("p", "applyToRoutes: [{}]"), FOREIGN_TABLE)
+    assert not any(one.startswith("foreign-route") for one in found), "what holds for everything holds there, too"
+
+
+@pytest.mark.parametrize("spec", ["applyToRoutes: [{}]", "applyToDestinations: [{selector: {name: web}}]"])
+def test_a_conflict_that_no_route_shows(spec: str) -> None:
+    found = [one for one in read_and_review(policy_text("a", spec), policy_text("b", spec)) if "conflict" in one]
+    assert len(found) == 1
+    assert "skipping JWTPolicy shop/b, JWTPolicy shop/a comes first by name" in found[0]
