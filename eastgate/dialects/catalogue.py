@@ -1,7 +1,7 @@
 """Finds the objects that others refer to, among everything that was read.
 
 Knows names only: an object is (group, kind, namespace, name). Must not know what any of them is for, nor whether a
-reference to it is permitted: ``references`` and ``gateway_references`` say that.
+reference to it is permitted: ``references`` and ``gateway.references`` say that.
 """
 
 from __future__ import annotations

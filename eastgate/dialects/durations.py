@@ -1,7 +1,7 @@
 """Durations as Gloo's users write them: protobuf's JSON form (``600s``, ``1.5s``) and Go's (``10m``, ``1h30m``).
 
 Rules: protobuf ``Duration`` JSON mapping; Go ``time.ParseDuration``. The Gateway API's narrower form (GEP-2257) is read
-in ``gateway_values``.
+in ``gateway.values``.
 """
 
 from __future__ import annotations

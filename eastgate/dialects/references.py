@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from eastgate.dialects.catalogue import Catalogue, Object
 from eastgate.dialects.documents import Fields, Reporter, Value, show
-from eastgate.dialects.gateway_references import CORE_GROUP, is_granted, say_missing
+from eastgate.dialects.gateway.references import CORE_GROUP, is_granted, say_missing
 from eastgate.dialects.values import list_names
 
 _PUBLIC_PEM = re.compile(

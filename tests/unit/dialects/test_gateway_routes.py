@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eastgate.dialects.gateway_listeners import intersect_hosts
+from eastgate.dialects.gateway.listeners import intersect_hosts
 from eastgate.model.routes import (
     Action,
     Attachment,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eastgate.dialects.catalogue import Catalogue, Object
-from eastgate.dialects.gateway_references import (
+from eastgate.dialects.gateway.references import (
     CORE_GROUP,
     ENVOY_GROUP,
     GATEWAY_GROUP,
@@ -18,7 +18,7 @@ from eastgate.dialects.gateway_references import (
     is_granted,
     say_missing,
 )
-from eastgate.dialects.gateway_values import LabelSelector, read_label_selector
+from eastgate.dialects.gateway.values import LabelSelector, read_label_selector
 from eastgate.dialects.values import Fields, Reporter, Value, list_names, show
 from eastgate.model.policies import TargetReference
 from eastgate.model.routes import ObjectName

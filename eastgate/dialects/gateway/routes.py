@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from eastgate.dialects.catalogue import Catalogue, Object
-from eastgate.dialects.gateway_filters import read_filters
-from eastgate.dialects.gateway_listeners import Attached, read_parents
-from eastgate.dialects.gateway_matches import EVERY_REQUEST, MOST_MATCHES, read_grpc_match, read_http_match
-from eastgate.dialects.gateway_references import (
+from eastgate.dialects.gateway.filters import read_filters
+from eastgate.dialects.gateway.listeners import Attached, read_parents
+from eastgate.dialects.gateway.matches import EVERY_REQUEST, MOST_MATCHES, read_grpc_match, read_http_match
+from eastgate.dialects.gateway.references import (
     CORE_GROUP,
     ENVOY_GROUP,
     GATEWAY_GROUP,

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from eastgate.dialects.gateway_references import LONGEST_NAME
-from eastgate.dialects.gateway_values import check_method, check_regex, read_header_name, read_text_items
+from eastgate.dialects.gateway.references import LONGEST_NAME
+from eastgate.dialects.gateway.values import check_method, check_regex, read_header_name, read_text_items
 from eastgate.dialects.values import Fields, Reporter, Value, show
 from eastgate.model.diagnostics import suggest_name
 from eastgate.model.policies import Authorization, ClaimCondition, ClaimType, Rule, RuleAction, TokenCondition

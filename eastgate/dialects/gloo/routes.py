@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from eastgate.dialects.gloo_dialect import Scope
-from eastgate.dialects.gloo_forwarding import rewrite_matches
-from eastgate.dialects.gloo_matchers import UnjoinableError, join_matches, specificity
-from eastgate.dialects.gloo_tables import KIND, MAX_ENTRIES, Entry, Table, TableSelector, read_tables
+from eastgate.dialects.gloo.dialect import Scope
+from eastgate.dialects.gloo.forwarding import rewrite_matches
+from eastgate.dialects.gloo.matchers import UnjoinableError, join_matches, specificity
+from eastgate.dialects.gloo.tables import KIND, MAX_ENTRIES, Entry, Table, TableSelector, read_tables
 from eastgate.model.routes import Action, Match, Order, Route
 
 MAX_ROUTES = MAX_ENTRIES

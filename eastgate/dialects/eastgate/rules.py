@@ -9,8 +9,8 @@ from __future__ import annotations
 import ipaddress
 
 from eastgate.dialects.documents import Fields, Value, show
-from eastgate.dialects.gloo_claims import read_claims, read_scopes
-from eastgate.dialects.gloo_matchers import check_method, read_header_matches, read_path
+from eastgate.dialects.gloo.claims import read_claims, read_scopes
+from eastgate.dialects.gloo.matchers import check_method, read_header_matches, read_path
 from eastgate.model.diagnostics import suggest_name
 from eastgate.model.policies import Authorization, Provider, Rule, RuleAction, TokenCondition
 from eastgate.model.routes import StringMatch

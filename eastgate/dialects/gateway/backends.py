@@ -11,7 +11,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from eastgate.dialects.catalogue import Catalogue, Object
-from eastgate.dialects.gateway_references import (
+from eastgate.dialects.gateway.references import (
     CORE_GROUP,
     ENVOY_GROUP,
     is_granted,
@@ -19,7 +19,7 @@ from eastgate.dialects.gateway_references import (
     say_missing,
     say_not_granted,
 )
-from eastgate.dialects.gateway_tls import BackendTrust, Trust, read_backend_tls
+from eastgate.dialects.gateway.tls import BackendTrust, Trust, read_backend_tls
 from eastgate.dialects.values import Fields, Reporter, Value, list_names, show
 from eastgate.model.diagnostics import Diagnostic
 from eastgate.model.routes import ObjectName

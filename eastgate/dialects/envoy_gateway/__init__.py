@@ -1,7 +1,7 @@
 """Envoy Gateway and Gateway API objects to policies and routes.
 
 Knows the SecurityPolicy as a whole: its targets, its ``jwt`` and ``authorization``, and which other sections protect
-something and therefore cannot be passed over. Routes are read in ``gateway_routes``.
+something and therefore cannot be passed over. Routes are read in ``gateway.routes``.
 Must not know: precedence between policies, workloads, requests.
 Rules: Envoy Gateway v1alpha1 ``SecurityPolicySpec``; an untranslatable policy fails closed (Envoy Gateway since 1.2).
 """
@@ -9,14 +9,14 @@ Rules: Envoy Gateway v1alpha1 ``SecurityPolicySpec``; an untranslatable policy f
 from __future__ import annotations
 
 from eastgate.dialects.catalogue import Catalogue, Object
-from eastgate.dialects.envoy_gateway_authorization import read_authorization
-from eastgate.dialects.envoy_gateway_jwks import read_key_source
-from eastgate.dialects.envoy_gateway_jwt import read_requirement
-from eastgate.dialects.envoy_gateway_targets import Targets, read_targets
-from eastgate.dialects.gateway_backends import KeyServers
-from eastgate.dialects.gateway_references import ENVOY_GROUP, open_spec
-from eastgate.dialects.gateway_routes import read_routes
-from eastgate.dialects.gateway_tls import check_targets
+from eastgate.dialects.envoy_gateway.authorization import read_authorization
+from eastgate.dialects.envoy_gateway.jwks import read_key_source
+from eastgate.dialects.envoy_gateway.jwt import read_requirement
+from eastgate.dialects.envoy_gateway.targets import Targets, read_targets
+from eastgate.dialects.gateway.backends import KeyServers
+from eastgate.dialects.gateway.references import ENVOY_GROUP, open_spec
+from eastgate.dialects.gateway.routes import read_routes
+from eastgate.dialects.gateway.tls import check_targets
 from eastgate.dialects.values import Fields, Reporter
 from eastgate.model.diagnostics import Diagnostic
 from eastgate.model.policies import Authorization, Policy, Requirement

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from eastgate.dialects.catalogue import Object
 from eastgate.dialects.documents import Fields, Reporter, Value, show
-from eastgate.dialects.gloo_dialect import Scope, open_spec
-from eastgate.dialects.gloo_forwarding import Forwarding, read_answer, read_destination, read_forwarding
-from eastgate.dialects.gloo_matchers import read_matches
+from eastgate.dialects.gloo.dialect import Scope, open_spec
+from eastgate.dialects.gloo.forwarding import Forwarding, read_answer, read_destination, read_forwarding
+from eastgate.dialects.gloo.matchers import read_matches
 from eastgate.dialects.identity import check_labels
 from eastgate.dialects.references import note_cluster
 from eastgate.model.routes import Destination, Match

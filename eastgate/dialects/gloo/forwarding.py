@@ -15,9 +15,9 @@ import re2
 
 from eastgate.dialects.catalogue import Catalogue
 from eastgate.dialects.documents import Fields, Value, show
-from eastgate.dialects.gateway_references import check_service
-from eastgate.dialects.gateway_values import check_regex
-from eastgate.dialects.gloo_selection import read_port
+from eastgate.dialects.gateway.references import check_service
+from eastgate.dialects.gateway.values import check_regex
+from eastgate.dialects.gloo.selection import read_port
 from eastgate.dialects.references import read_object_name
 from eastgate.model.routes import Comparison, Destination, Match, StringMatch
 

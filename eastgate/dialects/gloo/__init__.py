@@ -2,7 +2,7 @@
 
 ``security.policy.gloo.solo.io/v2`` and ``networking.gloo.solo.io/v2`` as of gloo-platform-crds 2.14, and the older
 guides' spelling where it differs (``queryParameters``). The reading is shared with our own kinds, which have the same
-shape; see ``gloo_policy`` and ``gloo_routes``.
+shape; see ``policy`` and ``routes``.
 
 Deliberately different, because enforcement is at the receiver and there is one cluster:
 a policy acts in its own namespace unless a selector names another, ``cluster`` and ``workspace`` select nothing;
@@ -13,9 +13,9 @@ a VirtualDestination is refused, since nothing would be enforced behind it; cert
 from __future__ import annotations
 
 from eastgate.dialects.catalogue import Catalogue
-from eastgate.dialects.gloo_dialect import Dialect, Scope
-from eastgate.dialects.gloo_policy import read_policies
-from eastgate.dialects.gloo_routes import read_routes
+from eastgate.dialects.gloo.dialect import Dialect, Scope
+from eastgate.dialects.gloo.policy import read_policies
+from eastgate.dialects.gloo.routes import read_routes
 from eastgate.dialects.kinds import GLOO_NETWORK_GROUP, GLOO_POLICY_GROUP
 from eastgate.model.diagnostics import Diagnostic
 from eastgate.model.policies import Policy

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 from eastgate.dialects.catalogue import Object
 from eastgate.dialects.documents import Fields, show
-from eastgate.dialects.eastgate_rules import read_authorization
-from eastgate.dialects.gloo_claims import read_claims, read_scopes
-from eastgate.dialects.gloo_dialect import Scope, open_spec
-from eastgate.dialects.gloo_providers import read_provider
-from eastgate.dialects.gloo_selection import read_selection
+from eastgate.dialects.eastgate.rules import read_authorization
+from eastgate.dialects.gloo.claims import read_claims, read_scopes
+from eastgate.dialects.gloo.dialect import Scope, open_spec
+from eastgate.dialects.gloo.providers import read_provider
+from eastgate.dialects.gloo.selection import read_selection
 from eastgate.model.policies import (
     Authorization,
     Phase,

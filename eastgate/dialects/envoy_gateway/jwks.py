@@ -10,10 +10,10 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from eastgate.dialects.catalogue import Catalogue, Object
-from eastgate.dialects.gateway_backends import KeyServers, Reached
-from eastgate.dialects.gateway_references import CORE_GROUP, ENVOY_GROUP, config_values, say_missing
-from eastgate.dialects.gateway_tls import Trust
-from eastgate.dialects.gateway_values import read_duration, read_text_items
+from eastgate.dialects.gateway.backends import KeyServers, Reached
+from eastgate.dialects.gateway.references import CORE_GROUP, ENVOY_GROUP, config_values, say_missing
+from eastgate.dialects.gateway.tls import Trust
+from eastgate.dialects.gateway.values import read_duration, read_text_items
 from eastgate.dialects.values import Fields, Reporter, show
 from eastgate.model.diagnostics import suggest_name
 from eastgate.model.keys import KeySource, LocalKeys, RemoteKeys, Retry

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re2
 
-from eastgate.dialects.gateway_values import check_method, check_regex, read_header_name
+from eastgate.dialects.gateway.values import check_method, check_regex, read_header_name
 from eastgate.dialects.values import Fields, Reporter, Value, show
 from eastgate.model.routes import Comparison, FieldMatch, Match, StringMatch
 

@@ -12,8 +12,8 @@ from urllib.parse import SplitResult, urlsplit
 from eastgate.dialects.catalogue import Object
 from eastgate.dialects.documents import Fields, show
 from eastgate.dialects.durations import read_duration
-from eastgate.dialects.gloo_destinations import Server, resolve_server
-from eastgate.dialects.gloo_dialect import Scope
+from eastgate.dialects.gloo.destinations import Server, resolve_server
+from eastgate.dialects.gloo.dialect import Scope
 from eastgate.dialects.references import read_data, read_object_name
 from eastgate.model.keys import KeySource, LocalKeys, RemoteKeys, Retry
 

@@ -14,9 +14,9 @@ from urllib.parse import SplitResult
 
 from eastgate.dialects.catalogue import Object
 from eastgate.dialects.documents import Fields, Reporter, Value, show
-from eastgate.dialects.gateway_references import say_missing
-from eastgate.dialects.gloo_dialect import Scope, open_spec
-from eastgate.dialects.gloo_selection import DESTINATION_KINDS, read_port
+from eastgate.dialects.gateway.references import say_missing
+from eastgate.dialects.gloo.dialect import Scope, open_spec
+from eastgate.dialects.gloo.selection import DESTINATION_KINDS, read_port
 from eastgate.dialects.kinds import GLOO_NETWORK_GROUP
 from eastgate.dialects.references import read_object_name
 from eastgate.model.diagnostics import suggest_name

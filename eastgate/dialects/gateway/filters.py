@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from eastgate.dialects.catalogue import Catalogue, Object
-from eastgate.dialects.gateway_matches import check_path
-from eastgate.dialects.gateway_references import ENVOY_GROUP
+from eastgate.dialects.gateway.matches import check_path
+from eastgate.dialects.gateway.references import ENVOY_GROUP
 from eastgate.dialects.values import Fields, Reporter, Value, show
 from eastgate.model.routes import Comparison, Match, StringMatch
 

@@ -73,9 +73,9 @@ unless what they hold is nothing but PEM public keys.
 from __future__ import annotations
 
 from eastgate.dialects.catalogue import Catalogue
-from eastgate.dialects.gloo_dialect import Dialect, Scope
-from eastgate.dialects.gloo_policy import read_policies
-from eastgate.dialects.gloo_routes import read_routes
+from eastgate.dialects.gloo.dialect import Dialect, Scope
+from eastgate.dialects.gloo.policy import read_policies
+from eastgate.dialects.gloo.routes import read_routes
 from eastgate.dialects.kinds import OWN_GROUP
 from eastgate.model.diagnostics import Diagnostic
 from eastgate.model.policies import Policy

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eastgate.dialects.catalogue import Catalogue, Object
-from eastgate.dialects.gateway_references import (
+from eastgate.dialects.gateway.references import (
     CORE_GROUP,
     ENVOY_GROUP,
     GATEWAY_GROUP,

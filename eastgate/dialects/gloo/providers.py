@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from eastgate.dialects.catalogue import Object
 from eastgate.dialects.documents import Fields, Value, show
-from eastgate.dialects.gateway_values import read_header_name
-from eastgate.dialects.gloo_claims import read_claim_path
-from eastgate.dialects.gloo_dialect import Scope
-from eastgate.dialects.gloo_keys import read_keys
+from eastgate.dialects.gateway.values import read_header_name
+from eastgate.dialects.gloo.claims import read_claim_path
+from eastgate.dialects.gloo.dialect import Scope
+from eastgate.dialects.gloo.keys import read_keys
 from eastgate.model.policies import DEFAULT_SOURCES, ClaimHeader, HeaderSource, Provider, TokenSources
 
 UNTOUCHABLE = frozenset(

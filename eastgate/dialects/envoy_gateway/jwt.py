@@ -1,6 +1,6 @@
 """The ``jwt`` section of a SecurityPolicy: which tokens are accepted, and where they are looked for.
 
-Knows every field of a JWTProvider but the sources of its keys (``envoy_gateway_jwks``). Must not know: authorization,
+Knows every field of a JWTProvider but the sources of its keys (``jwks``). Must not know: authorization,
 targets, how a token is verified.
 Rules: Envoy Gateway v1alpha1 ``JWT``, ``JWTProvider``, ``JWTExtractor`` with their CEL messages; the controller's
 checks of names and issuers (``internal/gatewayapi/securitypolicy.go``); Envoy jwt_authn for what is hard-wired.
@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from eastgate.dialects.gateway_references import LONGEST_NAME
-from eastgate.dialects.gateway_values import is_header_name, read_header_name, read_text_items
+from eastgate.dialects.gateway.references import LONGEST_NAME
+from eastgate.dialects.gateway.values import is_header_name, read_header_name, read_text_items
 from eastgate.dialects.values import Fields, Reporter, Value, show
 from eastgate.model.keys import KeySource
 from eastgate.model.policies import DEFAULT_SOURCES, ClaimHeader, HeaderSource, Provider, Requirement, TokenSources

@@ -14,7 +14,7 @@ from dataclasses import replace
 import re2
 
 from eastgate.dialects.documents import Fields, show
-from eastgate.dialects.gateway_values import check_regex, is_header_name
+from eastgate.dialects.gateway.values import check_regex, is_header_name
 from eastgate.model.routes import Comparison, FieldMatch, Match, StringMatch
 
 _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eastgate.dialects.catalogue import Catalogue, Object
-from eastgate.dialects.gateway_references import CORE_GROUP, GATEWAY_GROUP, LONGEST_NAME
+from eastgate.dialects.gateway.references import CORE_GROUP, GATEWAY_GROUP, LONGEST_NAME
 from eastgate.dialects.values import Fields, Reporter, Value, show
 from eastgate.model.routes import Attachment, ObjectName
 
