@@ -226,7 +226,7 @@ class SidecarHandler(ConnectionHandler):
             except TimeoutError:
                 problem = "connection timeout"
             except OSError as error:
-                problem = type(error).__name__
+                problem = error.strerror or type(error).__name__
         if command in self._opening:
             self._opening.discard(command)
             self.dispatch(events.OpenConnectionCompleted(command, problem))
@@ -293,10 +293,14 @@ class SidecarHandler(ConnectionHandler):
         self._call_later(self.limits.idle_seconds, self._look_for_idleness)
 
     def abort(self) -> None:
-        """Cut all connections now."""
+        """Cut all connections now. A client that may be in the middle of a response must not take it for whole."""
+        answering = self.upstream_endpoint is not None
         for connection, endpoint in list(self.endpoints.items()):
             connection.state = ConnectionState.CLOSED
-            endpoint.abort()
+            if answering and connection is self.client:
+                endpoint.reset()
+            else:
+                endpoint.abort()
 
     def _finish(self) -> None:
         self.over = True

@@ -7,11 +7,11 @@ the kernel redirected it. Knows: accepting. Must not know: bytes, HTTP, policy.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 
 from sidecar._mitmproxy import (
@@ -79,7 +79,22 @@ class SidecarInstance[M: ProxyMode](AsyncioServerInstance[M]):  # type: ignore[n
     async def listen(self, host: str, port: int) -> list[Any]:
         """Bind. Raises ``OSError``: nobody must believe in a listener that is not there."""
         loop = asyncio.get_running_loop()
-        return [await loop.create_server(self._accept, sock=bind_socket(host, port), backlog=BACKLOG)]
+        self._listening = bind_socket(host, port)
+        return [await loop.create_server(self._accept, sock=self._listening, backlog=BACKLOG)]
+
+    async def stop_listening(self) -> None:
+        """Accept no more and lose none: closing resets what the kernel has connected and nobody has accepted yet."""
+        waiting: list[socket.socket] = []
+        with contextlib.suppress(OSError):  # there are no more
+            while len(waiting) < BACKLOG:
+                waiting.append(self._listening.accept()[0])
+        await self.stop()
+        loop = asyncio.get_running_loop()
+        for accepted in waiting:
+            try:
+                await loop.connect_accepted_socket(self._accept, accepted)
+            except OSError:  # it is gone already
+                accepted.close()
 
     def _accept(self) -> Endpoint:
         return Endpoint(self._begin)
@@ -171,7 +186,7 @@ class EastgateAddon:
         self.nobody_connected = asyncio.Event()
         self.draining = False
 
-    @contextmanager
+    @contextlib.contextmanager
     def register_connection(self, connection_id: tuple[Any, ...] | str, handler: Any) -> Iterator[None]:
         """Mitmproxy's own way to register a connection; ours come and go by callbacks."""
         self.connections[connection_id] = handler

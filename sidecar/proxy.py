@@ -59,12 +59,12 @@ class Proxy:
 
     async def drain(self, seconds: float) -> None:
         """Accept no more, finish what is in flight, and return when all is done or ``seconds`` are over."""
-        if self._instance.is_running:
-            await self._instance.stop()
-        # What the kernel had already accepted for us is still handed over by the loop's next turn.
-        await asyncio.sleep(0)
         addon = self._addon
         addon.draining = True
+        if self._instance.is_running:
+            await self._instance.stop_listening()
+        # What the loop had already accepted is handed over by its next turn.
+        await asyncio.sleep(0)
         for handler in list(addon.connections.values()):
             handler.dispatch(Drain())
         if addon.connections:

@@ -1,8 +1,9 @@
 """Worker processes: started, supervised, told what to do, added up.
 
 Every worker is a fresh interpreter (nothing is forked after threads exist) that binds the same port with SO_REUSEPORT,
-so that the kernel spreads connections over them. One that dies is started again with a growing pause; what it had
-counted is kept. The conversation is in ``frames``, the other end of it in ``worker_main``.
+so that the kernel spreads connections over them. One that dies is started again with a growing pause, one that is
+stuck is made to die; what it had counted is kept, up to the last time it was asked. The conversation is in ``frames``,
+the other end of it in ``worker_main``.
 
 Knows: processes. Must not know: files, the parent's signals, what a plan says; nor mitmproxy: only workers pay for it.
 """
@@ -30,6 +31,12 @@ START_SECONDS = 60.0
 
 ANSWER_SECONDS = 30.0
 READ_SECONDS = 2.0
+WATCH_SECONDS = 5.0
+STUCK_SECONDS = 10.0
+"""A worker is asked every 5 s and killed when it has not answered for 10 s: one that is stuck would go on getting its
+share of the connections. (With a single worker that is the liveness probe's to find: the admin port is stuck too.)
+"""
+
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 10.0
 STABLE_SECONDS = 60.0
@@ -98,10 +105,26 @@ class WorkerProcess:
         if not self.accepting:
             return
         with contextlib.suppress(WorkerError):
-            match await self.ask("read", seconds=READ_SECONDS):
-                case {"reading": list() as reading, "sources": list() as sources}:
-                    self.reading = [(str(metric), tuple(labels), float(value)) for metric, labels, value in reading]
-                    self.sources = sources
+            await self._read(READ_SECONDS)
+
+    async def watch(self) -> None:
+        """Ask now and then; kill it when it does not answer. Never ends otherwise."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if not self.accepting:
+                continue
+            try:
+                await self._read(STUCK_SECONDS)
+            except WorkerError as error:
+                if self.accepting:
+                    logger.error("worker %d is stuck, killing it: %s", self.number, error)
+                    self._kill()
+
+    async def _read(self, seconds: float) -> None:
+        match await self.ask("read", seconds=seconds):
+            case {"reading": list() as reading, "sources": list() as sources}:
+                self.reading = [(str(metric), tuple(labels), float(value)) for metric, labels, value in reading]
+                self.sources = sources
 
     async def wait(self) -> int:
         """Wait until the conversation ended; returns the exit code."""
@@ -120,9 +143,13 @@ class WorkerProcess:
             async with asyncio.timeout(seconds):
                 return await self._process.wait()
         except TimeoutError:
+            self._kill()
+            return await self._process.wait()
+
+    def _kill(self) -> None:
+        if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-            return await self._process.wait()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         """Hand answers to whoever waits, until there will be no more."""
@@ -225,7 +252,11 @@ class ProcessFleet:
         while True:
             began = time.monotonic()
             process = self._processes[number]
-            code = await process.wait()
+            watching = asyncio.get_running_loop().create_task(process.watch(), name=f"watch worker {number}")
+            try:
+                code = await process.wait()
+            finally:
+                watching.cancel()
             if self._ending:
                 return
             self._past = add_readings([self._past, keep_counters(process.reading)])

@@ -60,6 +60,11 @@ answer and not a reset (RFC 9112 section 9.6; nginx ``lingering_timeout`` 5 s, `
 DRAIN_GRACE_SECONDS = 1.0
 """An idle client may have a request on its way while we drain; it is still answered, with ``connection: close``."""
 
+HALF_CLOSED_SECONDS = 10.0
+"""How long a client that has sent FIN may wait for its response to begin. RFC 9112 section 9.6 lets it, but most that
+do so are gone (Envoy, nginx and Go take every FIN for that), and an application that hangs would keep them all.
+"""
+
 CONTINUE_SECONDS = 1.0
 """How long a body is held back for the application's 100 (RFC 9110 section 10.1.1; curl waits as long). After a final
 answer none is sent: whether the application would take it for a body or for the next request is not knowable."""
@@ -191,9 +196,12 @@ class Http1Lane(Lane):
         self._commands.clear()
         if self._phase not in (Phase.LINGER, Phase.CLOSED) and (exchange is None or exchange.response is None):
             self._to_client.append(_FAILED_GRPC if self._speaks_grpc() else _FAILED)
-        self._close_upstream()
         self._phase = Phase.CLOSED
-        self._commands.append(commands.CloseConnection(self._client))
+        self._connected = False
+        if self.context.server.state is not ConnectionState.CLOSED:
+            self._commands.append(commands.CloseConnection(self.context.server))
+        cut = exchange is not None and exchange.response is not None and not exchange.framed
+        self._commands.append(CutConnection(self._client) if cut else commands.CloseConnection(self._client))
 
     def _speaks_grpc(self) -> bool:
         try:
@@ -259,7 +267,7 @@ class Http1Lane(Lane):
             if exchange.response is None:
                 self._answer(exchange, _BAD_BODY)
             else:
-                self._close_client(linger=False)
+                self._break_off(exchange)
             return
         if exchange.rest:
             self._heads.push(exchange.rest)
@@ -273,6 +281,8 @@ class Http1Lane(Lane):
         gone = self._client.state is ConnectionState.CLOSED
         if gone or inside_body or self._phase in (Phase.HEAD, Phase.LINGER, Phase.CLOSED):
             self._close_client(linger=False)
+        else:
+            self._close_timer = self._wake_after(HALF_CLOSED_SECONDS)
 
     # --- deciding ------------------------------------------------------------------------------------------------
 
@@ -381,7 +391,7 @@ class Http1Lane(Lane):
                 self._answer(exchange, _PROTOCOL_ERROR)
                 self._read_requests()
             else:
-                self._close_client(linger=False)
+                self._break_off(exchange)
             return
         if exchange.upgraded:
             self._begin_tunnel(exchange)
@@ -424,18 +434,26 @@ class Http1Lane(Lane):
             return
         if exchange.ends_with_connection:
             if reset:
-                self._phase = Phase.CLOSED
-                self._commands.append(CutConnection(self._client))
+                self._break_off(exchange)
             else:
                 self._response_complete(exchange)
         elif exchange.response is not None:
-            self._close_client(linger=False)  # short of its length or last chunk: the client can see that it is cut
+            self._break_off(exchange)
         elif exchange.retriable and not exchange.response_begun:
             # A kept connection that the application closed while our request was on its way (RFC 9112 section 9.3.1).
             self._connect()
         else:
             self._answer(exchange, _PROTOCOL_ERROR if exchange.response_begun else _TERMINATED)
             self._read_requests()
+
+    def _break_off(self, exchange: Exchange) -> None:
+        """The response stops short of its end. Where neither length nor last chunk tell the client so, a reset does."""
+        if exchange.framed:
+            self._close_client(linger=False)
+        else:
+            self._close_upstream()
+            self._phase = Phase.CLOSED
+            self._commands.append(CutConnection(self._client))
 
     # --- closing and waiting -------------------------------------------------------------------------------------
 
@@ -448,6 +466,7 @@ class Http1Lane(Lane):
     def _close_client(self, *, linger: bool) -> None:
         """The last answer is said. ``linger``: the client may still be sending and should get to read it."""
         self._close_upstream()
+        self._phase = Phase.CLOSED
         self._exchange = None
         self._heads.clear()
         if linger and not self._client_ended:
@@ -456,7 +475,6 @@ class Http1Lane(Lane):
             self._hold(held=False)
             self._close_timer = self._wake_after(LINGER_SECONDS)
         else:
-            self._phase = Phase.CLOSED
             self._commands.append(commands.CloseConnection(self._client))
 
     def _hold(self, *, held: bool) -> None:
@@ -471,7 +489,9 @@ class Http1Lane(Lane):
 
     def _wake(self, command: commands.RequestWakeup) -> None:
         if command is self._close_timer:
-            if self._phase is Phase.LINGER or (self._phase is Phase.HEAD and not len(self._heads)):
+            exchange = self._exchange
+            given_up = self._client_ended and (exchange is None or exchange.response is None)
+            if given_up or self._phase is Phase.LINGER or (self._phase is Phase.HEAD and not len(self._heads)):
                 self._close_client(linger=False)
         elif command is self._continue_timer:
             exchange = self._exchange

@@ -101,6 +101,12 @@ class Exchange:
         return self.response is not None or bool(self._unread)
 
     @property
+    def framed(self) -> bool:
+        """True while the client would notice that the response stops short of its end."""
+        body = self.response.body if self.response is not None else None
+        return isinstance(body, LengthBody) or (isinstance(body, ChunkedBody) and not self.head.http10)
+
+    @property
     def ends_with_connection(self) -> bool:
         """True while a response body comes that only the end of the connection ends."""
         return self.response is not None and isinstance(self.response.body, EndlessBody)

@@ -82,6 +82,8 @@ def read_request_head(data: bytes, most_fields: int, port: int, peer: str, own_a
             raise RequestError("HTTP version not supported", 505)
         raise RequestError("malformed request line")
     method, target, minor = match.groups()
+    if method == b"CONNECT":
+        raise RequestError("CONNECT is not supported", 405)
     try:
         fields = read_fields(data[match.end() : -2])
     except MalformedError:
@@ -137,7 +139,7 @@ def read_request_head(data: bytes, most_fields: int, port: int, peer: str, own_a
     elif AUTHORITY.fullmatch(authority) is None:
         raise RequestError("malformed Host")
     if target[0] != _SLASH:
-        target = _origin_form(method, target, authority)
+        target = _origin_form(target, authority)
 
     keep_alive = not http10
     if connection:
@@ -157,10 +159,8 @@ def read_request_head(data: bytes, most_fields: int, port: int, peer: str, own_a
 _SLASH = 0x2F
 
 
-def _origin_form(method: bytes, target: bytes, authority: bytes) -> bytes:
+def _origin_form(target: bytes, authority: bytes) -> bytes:
     """The path and query of an absolute-form target that names the same authority as Host does."""
-    if method == b"CONNECT":
-        raise RequestError("CONNECT is not supported", 405)
     match = ABSOLUTE.fullmatch(target)
     if match is None:
         raise RequestError("request target is not a path")

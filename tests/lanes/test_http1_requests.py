@@ -393,6 +393,30 @@ def test_a_client_that_half_closes_still_gets_its_response() -> None:
     assert "client" in transcript.closed
 
 
+def test_a_half_closed_client_of_an_application_that_hangs_is_given_up() -> None:
+    transcript = lane().from_client(b"GET / HTTP/1.1\r\nHost: a\r\n" + GOOD + b"\r\n").client_closes()
+    assert transcript.closed == []
+    transcript.time_passes()
+    assert transcript.closed == ["upstream", "client"]
+
+
+def test_a_half_closed_client_gets_a_response_that_has_begun_to_its_end() -> None:
+    transcript = lane().from_client(b"GET / HTTP/1.1\r\nHost: a\r\n" + GOOD + b"\r\n").client_closes()
+    transcript.from_upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel").time_passes()
+    assert transcript.closed == []
+    transcript.from_upstream(b"lo")
+    assert transcript.client.endswith(b"hello")
+    assert transcript.closed == ["upstream", "client"]
+
+
+@pytest.mark.parametrize("target", [b"/foo", b"a:80", b"http://a/"])
+def test_connect_is_refused_whatever_its_target(target: bytes) -> None:
+    """A 2xx answer to CONNECT opens a tunnel (RFC 9110 section 9.3.6), for an application that accepts a path too."""
+    transcript = lane().from_client(b"CONNECT " + target + b" HTTP/1.1\r\nHost: a\r\n" + GOOD + b"\r\n")
+    assert status(transcript.client) == 405
+    assert transcript.upstream == b""
+
+
 def test_a_client_that_half_closes_inside_its_body_is_cut() -> None:
     transcript = (
         lane().from_client(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n" + GOOD + b"\r\nhi").client_closes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.lanes.framing import EndlessBody
 from tests.lanes.stub_gate import StubGate
 from tests.lanes.test_http1_requests import GOOD, OK, lane, status
 from tests.lanes.transcript import Transcript
@@ -193,6 +194,28 @@ def test_a_chunked_response_that_breaks_is_cut() -> None:
     transcript = asked().from_upstream(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n")
     assert not transcript.client.endswith(b"0\r\n\r\n")
     assert "client" in transcript.closed
+
+
+@pytest.mark.parametrize("more", [b"", b"zz\r\n", b"-1\r\n"], ids=["cut", "broken", "negative"])
+def test_a_truncated_response_is_never_complete_for_http10(more: bytes) -> None:
+    """What was chunked for us ends with the connection for an HTTP/1.0 client: a FIN would say that this was all of it."""
+    transcript = asked(b"GET / HTTP/1.0\r\nHost: a\r\n" + GOOD + b"\r\n")
+    transcript.from_upstream(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    transcript.from_upstream(more) if more else transcript.upstream_closes()
+    assert transcript.client.endswith(b"\r\n\r\nhello")
+    assert transcript.closed == ["upstream", "client-cut"]
+
+
+def test_a_failure_inside_an_endless_response_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    transcript = asked().from_upstream(b"HTTP/1.1 200 OK\r\n\r\nhel")
+
+    def raising(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(EndlessBody, "feed", raising)
+    transcript.from_upstream(b"lo")
+    assert transcript.client.endswith(b"hel")
+    assert transcript.closed == ["upstream", "client-cut"]
 
 
 def test_bytes_after_a_response_become_nobodys() -> None:

@@ -21,6 +21,9 @@ _METHOD = re.compile(rb"[A-Z][A-Z0-9_\-]{0,31}+")
 _CONNECTION_SPECIFIC = frozenset(
     (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"http2-settings")
 )
+_DROPPED = frozenset((b"proxy", b"proxy-authorization", b"proxy-authenticate"))
+"""Neither forwarded nor seen by the engine, as in the HTTP/1 lane (RFC 9110 section 11.7; httpoxy, CVE-2016-5385)."""
+
 _NOT_ADDED = _CONNECTION_SPECIFIC | {b"host", b"content-length"}
 _PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
 
@@ -117,6 +120,8 @@ def read_head(fields: list[Field], port: int, peer: str) -> Head:
             raise MalformedHeadError("te other than trailers")
         elif name == b"cookie":
             crumbs += 1
+        elif name in _DROPPED:
+            continue
         regular.append(field)
     request = _read_request(pseudo, host, port, peer)
     headers = tuple(regular)

@@ -137,6 +137,8 @@ class Http2Lane(Lane):
             session.window.forget()
             session.upstream_lost(answers.UPSTREAM_PROTOCOL)
         else:
+            if why and not of_upstream and not session.closed:
+                logger.info("client fault: %s", why)
             session.fail(code, why)
 
     def _renew_server(self) -> None:

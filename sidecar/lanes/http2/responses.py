@@ -64,8 +64,8 @@ class ResponseSide:
                 stream = streams.get(number)
                 size = len(raw) - HEADER_BYTES
                 session.guard.work += 1
-                if stream is None:
-                    self._check_number(number)
+                if stream is None or stream.waiting is not None or stream.upstream_ended:
+                    self._check_stream(number)
                 if size <= window.credit and not window.stalled:
                     window.credit -= size
                     out.append(raw)
@@ -82,15 +82,19 @@ class ResponseSide:
         session.repay()
         session.close_if_done()
 
-    def _check_number(self, number: int) -> None:
-        """An answer must be to something that was sent. Late ones, to what the client reset, keep tables in step."""
+    def _check_stream(self, number: int) -> None:
+        """An answer must be to something that was sent, and be one. Late ones, to what the client reset, keep tables in
+        step; a stream that waits was not sent, whatever its number.
+        """
         if not number & 1 or number > self._session.last_departed:
             raise Http2Error(INTERNAL_ERROR, "upstream answered a stream that it never saw")
+        stream = self._session.streams.get(number)
+        if stream is not None and stream.upstream_ended:
+            raise Http2Error(INTERNAL_ERROR, "upstream went on after the end of an answer")
 
     def _read_head(self, frame: Frame) -> None:
         if frame.kind == HEADERS and not self._block_stream:
-            if frame.stream not in self._session.streams:
-                self._check_number(frame.stream)
+            self._check_stream(frame.stream)
             self._block_stream, self._block_flags = frame.stream, frame.flags
         elif frame.kind != CONTINUATION or frame.stream != self._block_stream or not self._block_stream:
             raise Http2Error(INTERNAL_ERROR, "upstream interrupted a head")
@@ -124,7 +128,8 @@ class ResponseSide:
             self._read_settings(frame)
             return
         if kind == WINDOW_UPDATE:
-            if not frame.stream or frame.stream in session.streams:
+            stream = session.streams.get(frame.stream)
+            if not frame.stream or (stream is not None and stream.waiting is None):
                 session.to_client.append(frame.data)
         elif kind == RST_STREAM:
             stream = session.streams.get(frame.stream)

@@ -623,11 +623,56 @@ def test_draining_ends_at_its_deadline() -> None:
             await proxy.drain(0.1)
             assert proxy.connections == 1
             await proxy.stop()
-            assert await asyncio.wait_for(reader.read(), 2) == b""
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(reader.read(), 2)
             await asyncio.wait_for(upstream.ended.wait(), 2)
             writer.close()
 
     asyncio.run(scenario())
+
+
+def test_a_response_that_the_drain_cuts_is_not_taken_for_complete(run: Run) -> None:
+    """A response without a length ends with its connection: what is cut must not end as if it were whole."""
+
+    async def endless(_: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nhalf of it")
+        await reader.read()
+
+    async def scenario() -> None:
+        async with running(endless) as (proxy, port, _upstream):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n" + GOOD + b"\r\n")
+            await reader.readuntil(b"half of it")
+            await proxy.drain(0.05)
+            await proxy.stop()
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(reader.read(), 2)
+            writer.close()
+
+    run(scenario())
+
+
+def test_draining_loses_no_connection_that_waits_to_be_accepted(run: Run) -> None:
+    """The kernel has made them, so their clients believe in them; closing the listener would reset them."""
+
+    async def scenario() -> None:
+        async with running() as (proxy, port, _upstream):
+            clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]  # the loop is not run between
+            draining = asyncio.create_task(proxy.drain(5))
+            answers = []
+            for client in clients:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n" + GOOD + b"\r\n")
+            for client in clients:
+                reader, writer = await asyncio.open_connection(sock=client)
+                answers.append(await asyncio.wait_for(reader.read(), 3))
+                writer.close()
+            assert [answer[:13] for answer in answers] == [b"HTTP/1.1 200 "] * 20
+            with pytest.raises(OSError, match="onnect"):
+                await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.wait_for(draining, 3)
+
+    run(scenario())
 
 
 def test_draining_leaves_an_idle_client_a_moment() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -17,7 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from eastgate.model.workloads import Workload
+from sidecar import workers
+from sidecar.metrics import Metrics
+from sidecar.options import ServeOptions
 from sidecar.serve import claim_address
+from sidecar.snapshot import take_snapshot
+from sidecar.workers import ProcessFleet
 from tests.live.client import connect, request_http1
 from tests.live.serving import ROOT, Served, serve
 from tests.live.upstream import Upstream, run_upstream
@@ -218,8 +225,8 @@ def counted(port: int) -> float:
 def test_workers(file: Path, upstream: Upstream) -> None:
     port = free_port()
     with serve([file], upstream.port, *FLAGS, "--workers", "2", "--admin", f"127.0.0.1:{port}") as served:
-        workers = children(served.process.pid)
-        assert len(workers) == 2
+        pids = children(served.process.pid)
+        assert len(pids) == 2
         for _ in range(20):
             assert status(served) == 401
         assert counted(port) == 20
@@ -230,7 +237,7 @@ def test_workers(file: Path, upstream: Upstream) -> None:
         assert {status(served) for _ in range(20)} == {200}
         # One that dies is replaced, and takes up the policies of now; what it had counted is kept.
         before = counted(port)
-        os.kill(workers[0], signal.SIGKILL)
+        os.kill(pids[0], signal.SIGKILL)
         until(lambda: "accepts again" in served.log)
         assert {status(served) for _ in range(20)} == {200}
         assert counted(port) == before + 20
@@ -240,6 +247,34 @@ def test_workers(file: Path, upstream: Upstream) -> None:
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(10) == 0
         assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_worker_that_is_stuck_is_replaced(file: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel goes on giving it its share of the connections; nobody would answer them."""
+    monkeypatch.setattr(workers, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.5)
+    snapshot = take_snapshot([str(file)], None, Workload())
+    options = ServeOptions((str(file),), ("127.0.0.1", upstream.port), claim_address("127.0.0.1", 0), workers=2)
+
+    async def scenario() -> None:
+        fleet = ProcessFleet(options, Metrics())
+        _, port = await fleet.start(snapshot)
+        try:
+            [first, second] = children(os.getpid())
+            os.kill(first, signal.SIGSTOP)
+            async with asyncio.timeout(10):
+                while first in (now := children(os.getpid())) or len(now) < 2:
+                    await asyncio.sleep(0.05)
+                while not all(process.accepting for process in fleet._processes):
+                    await asyncio.sleep(0.05)
+            assert second in now, "a worker that answers is left alone"
+            for _ in range(10):
+                answer = await asyncio.to_thread(request_http1, port, "GET", "/get", "a")
+                assert answer.status in (200, 401)
+        finally:
+            await fleet.stop()
+
+    asyncio.run(scenario())
 
 
 def test_workers_end_with_their_parent(file: Path, upstream: Upstream) -> None:
