@@ -15,6 +15,7 @@ class Limits:
 
     head_bytes: int = 64 * 1024
     head_fields: int = 200
+    first_byte_seconds: float = 60.0
     head_seconds: float = 10.0
     idle_seconds: float = 3600.0
     connect_seconds: float = 5.0

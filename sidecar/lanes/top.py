@@ -40,6 +40,7 @@ class TopLane(Lane):
         self._seen = b""
         self._chosen: Layer | None = None
         self._wakeup: commands.RequestWakeup | None = None
+        self._beginning = False
         self._draining = False
 
     def handle_event(self, event: events.Event) -> Commands:
@@ -51,19 +52,21 @@ class TopLane(Lane):
         if isinstance(event, events.Start):
             if server.address is not None and server.address[1] in self._opaque_ports:
                 yield from self._become(OpaqueLane(self.context))
+            else:
+                yield from self._wait(self._limits.first_byte_seconds)
         elif isinstance(event, events.DataReceived) and event.connection is client:
             self._seen += event.data
             yield from self._choose()
         elif isinstance(event, Drain):
             # A client that has just connected may have its first request on the way.
             self._draining = True
-            if self._wakeup is None:
-                yield from self._wait(DRAIN_GRACE_SECONDS)
+            yield from self._wait(DRAIN_GRACE_SECONDS)
         elif not isinstance(event, events.Wakeup) or event.command is self._wakeup:
-            # The head took too long, the client left, or what cannot be: the upstream speaks.
+            # Nothing came in time, or the head took too long, the client left, or what cannot be: the upstream speaks.
             yield commands.CloseConnection(client)
 
     def _wait(self, seconds: float) -> Commands:
+        """Give the client so long; what was given before does not count any more."""
         self._wakeup = commands.RequestWakeup(seconds)
         yield self._wakeup
 
@@ -72,7 +75,8 @@ class TopLane(Lane):
         if seen.startswith(PREFACE):
             yield from self._become(Http2Lane(self.context, self._gate, self._limits))
         elif PREFACE.startswith(seen):
-            if self._wakeup is None:
+            if not self._beginning:
+                self._beginning = True
                 yield from self._wait(self._limits.head_seconds)
         elif TLS_HANDSHAKE.startswith(seen[:2]):
             yield from self._become(RefusalLane(self.context))

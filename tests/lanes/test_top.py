@@ -69,15 +69,25 @@ def test_a_preface_in_pieces_becomes_http2() -> None:
     for byte in PREFACE[:-1]:
         transcript.from_client(bytes([byte]))
     assert type(transcript.layer).__name__ == "TopLane"
-    assert len(transcript.wakeups) == 1
+    assert [wakeup.delay for wakeup in transcript.wakeups] == [60.0, 10.0], "silence, then the rest of the head"
     transcript.from_client(PREFACE[-1:])
     assert "Http2Lane" in repr(transcript.layer.handle_event)
 
 
 def test_half_a_preface_does_not_wait_for_ever() -> None:
     transcript = top().from_client(b"PRI * HTT")
-    transcript.time_passes()
-    assert transcript.closed == ["client"]
+    assert transcript.time_passes().closed == [], "the wait for the first byte is over"
+    assert transcript.time_passes().closed == ["client"]
+
+
+def test_silence_does_not_last_for_ever() -> None:
+    """nginx and Go give a first request a minute or less."""
+    assert top().time_passes().closed == ["client"]
+
+
+def test_the_wait_for_the_first_byte_does_not_end_a_request() -> None:
+    transcript = top().from_client(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert transcript.time_passes().closed == []
 
 
 def test_an_almost_preface_is_http1_and_refused() -> None:
@@ -102,5 +112,5 @@ def test_draining_before_the_first_byte() -> None:
     transcript.from_client(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert b"connection: close\r\n" in transcript.client
     silent = top().feed(Drain())
-    silent.feed(events.Wakeup(silent.wakeups[0]))
+    silent.feed(events.Wakeup(silent.wakeups[-1]))
     assert silent.closed == ["client"]
