@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 from eastgate.compile.plan import Plan
-from sidecar.fetch import KeyStore, read_settings
 from sidecar.gate import Gate, Outcome
+from sidecar.jwks.store import KeyStore, read_settings
 from sidecar.log import DecisionLog, Journal
 from sidecar.metrics import Metrics, Reading
 from sidecar.options import ServeOptions

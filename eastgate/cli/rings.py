@@ -54,7 +54,7 @@ class Ring:
         if not missing or self._offline:
             return
         locate()
-        from sidecar.fetch import KeyStore, read_settings
+        from sidecar.jwks.store import KeyStore, read_settings
         from sidecar.options import ServeOptions
 
         logging.getLogger("eastgate").addHandler(logging.NullHandler())

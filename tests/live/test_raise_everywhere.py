@@ -26,8 +26,8 @@ from eastgate.compile.plan import compile_plan
 from eastgate.dialects.corpus import read_policy_set
 from eastgate.model.workloads import Workload
 from sidecar.endpoint import Endpoint
-from sidecar.fetch import KeyStore
 from sidecar.gate import Gate
+from sidecar.jwks.store import KeyStore
 from sidecar.options import ServeOptions
 from sidecar.proxy import Proxy
 from tests.live import client

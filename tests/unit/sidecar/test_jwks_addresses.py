@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sidecar.fetch_address import AddressRefusedError, refuse_address, resolve_host
+from sidecar.jwks.addresses import AddressRefusedError, refuse_address, resolve_host
 
 
 @pytest.mark.parametrize(

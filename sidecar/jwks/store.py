@@ -3,7 +3,7 @@
 Implements ``eastgate.keys.ring.KeyRing``, which decisions read synchronously, and the waiting that lanes do. Sources
 follow the plan: ``prefetch`` before one comes into force, ``retain`` after.
 
-Knows: which sources there are. Must not know: how one is fetched (``fetch_source``, ``fetch_http``), or any request.
+Knows: which sources there are. Must not know: how one is fetched (``source``, ``client``), or any request.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from eastgate.keys.keyset import KeyProblem
 from eastgate.keys.ring import Held
 from eastgate.model.keys import RemoteKeys
-from sidecar.fetch_files import KeyFiles
-from sidecar.fetch_http import Reach
-from sidecar.fetch_source import FetchSettings, SourceFetcher, SourceState
+from sidecar.jwks.client import Reach
+from sidecar.jwks.files import KeyFiles
+from sidecar.jwks.source import FetchSettings, SourceFetcher, SourceState
 from sidecar.options import ServeOptions
 
 __all__ = ["FetchSettings", "KeyStore", "SourceState", "read_settings"]

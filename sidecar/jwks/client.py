@@ -26,7 +26,7 @@ import h11
 import eastgate
 from eastgate.keys.keyset import KeyProblem
 from eastgate.model.keys import RemoteKeys
-from sidecar.fetch_address import AddressRefusedError, refuse_address, resolve_host
+from sidecar.jwks.addresses import AddressRefusedError, refuse_address, resolve_host
 
 MAX_BODY = 1024 * 1024
 """Bytes of a JWKS: the largest well-known ones have tens of KiB. Nimbus stops at 50 KiB, Envoy never."""

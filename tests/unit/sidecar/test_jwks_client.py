@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from eastgate.model.keys import RemoteKeys
-from sidecar.fetch_http import MAX_BODY, Failure, FetchError, Reach, fetch_document, make_tls, read_locator
+from sidecar.jwks.client import MAX_BODY, Failure, FetchError, Reach, fetch_document, make_tls, read_locator
 from tests.unit.sidecar.key_server import Behaviour, KeyServer, make_authority, reply, serve_keys
 
 DOCUMENT = '{"keys": []}'

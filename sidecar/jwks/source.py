@@ -2,7 +2,7 @@
 
 The task fetches, sleeps until a refresh or a retry is due, and fetches again; a request that needs keys wakes it. So
 there is never more than one fetch of a source under way, however many requests wait for it (*single flight*). When to
-fetch is arithmetic (``eastgate.keys.rotation``); how, is ``fetch_http``. Failures keep the old keys up to a limit.
+fetch is arithmetic (``eastgate.keys.rotation``); how, is ``client``. Failures keep the old keys up to a limit.
 ``timeout`` bounds one flight, its retries included, as Envoy's route timeout does.
 
 Knows: one source. Must not know: plans, requests, other sources. Never logs a URL's query, nor any part of a key.
@@ -30,8 +30,8 @@ from eastgate.keys.rotation import (
     retry_delay,
 )
 from eastgate.model.keys import RemoteKeys
-from sidecar.fetch_files import KeyFiles
-from sidecar.fetch_http import Failure, FetchError, Locator, Reach, fetch_document, make_tls, read_locator
+from sidecar.jwks.client import Failure, FetchError, Locator, Reach, fetch_document, make_tls, read_locator
+from sidecar.jwks.files import KeyFiles
 
 logger = logging.getLogger("eastgate.keys")
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from eastgate.model.keys import RemoteKeys, Retry
-from sidecar.fetch import FetchSettings, KeyStore
-from sidecar.fetch_files import KeyFiles
-from sidecar.fetch_http import Failure, FetchError
-from sidecar.fetch_source import may_retry
+from sidecar.jwks.client import Failure, FetchError
+from sidecar.jwks.files import KeyFiles
+from sidecar.jwks.source import may_retry
+from sidecar.jwks.store import FetchSettings, KeyStore
 from tests.tokens import key_set
 from tests.unit.sidecar.key_server import KeyServer, make_authority, reply, serve_keys
 
