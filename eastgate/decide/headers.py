@@ -12,14 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from eastgate.decide.claim_values import claim_header_value, find_claim
-from eastgate.decide.statuses import Status
 from eastgate.model.policies import Provider
 
 HeaderPairs = tuple[tuple[bytes, bytes], ...]
-
-CLAIM_UNUSABLE = Status("jwt_claim_unusable", "Jwt claim cannot be sent as a header value")
-"""A signed claim with a line break in it. Envoy answers 503 ``invalid header value``; it is the token that is at fault,
-and trying again would not help, so this is a 401 with ``invalid_token``. Nothing of it is ever forwarded."""
 
 
 class Statement(NamedTuple):

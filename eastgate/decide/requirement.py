@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from eastgate.compile.policies import PolicyPlan, ProviderPlan
 from eastgate.decide import statuses
-from eastgate.decide.headers import CLAIM_UNUSABLE, state_claims
+from eastgate.decide.headers import state_claims
 from eastgate.decide.memory import Remembered, TokenMemory, token_key
 from eastgate.decide.statuses import Status, status_of_keys
 from eastgate.decide.token import MAX_TOKEN_BYTES, ParsedToken, check_claims, normalise_audience, parse_token
@@ -342,7 +342,7 @@ def _remember(
     try:
         statements = state_claims(model, parsed.claims, parsed.payload)
     except ValueError:
-        return CLAIM_UNUSABLE
+        return statuses.JWT_CLAIM_UNUSABLE
     entry = Remembered(
         claims=parsed.claims,
         statements=statements,

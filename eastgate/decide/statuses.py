@@ -71,6 +71,9 @@ JWKS_KID_ALG_MISMATCH = Status("jwks_kid_alg_mismatch", "Jwks doesn't have key t
 JWT_TOO_LARGE = Status("jwt_too_large", JWT_BAD_FORMAT.text)
 JWT_HEADER_CRIT = Status("jwt_header_crit", JWT_VERIFICATION_FAILED.text)
 JWT_CLAIM_MISSING = Status("jwt_claim_missing", JWT_VERIFICATION_FAILED.text)
+JWT_CLAIM_UNUSABLE = Status("jwt_claim_unusable", "Jwt claim cannot be sent as a header value")
+"""A signed claim with a line break in it. Envoy answers 503 ``invalid header value``; it is the token that is at fault,
+and trying again would not help, so this is a 401 with ``invalid_token``. Nothing of it is ever forwarded."""
 
 KEY_STATUSES: dict[str, Status] = {
     problem.text: Status(problem.word, problem.text, code=problem.code) for problem in KeyProblem

@@ -25,7 +25,9 @@ from eastgate.keys.rotation import (
     DEFAULT_STALE_LIMIT,
     MAX_ABSENT_KIDS,
     UNKNOWN_KID_FLOOR,
+    Freshness,
     UnknownKids,
+    judge_freshness,
     refresh_delay,
     retry_delay,
 )
@@ -102,12 +104,16 @@ class SourceFetcher:
 
     def held(self) -> Held:
         """The present keys; drops them when the time they may serve is over, whatever the task is doing."""
-        if self._fetched_at is not None and self._held.keys is not None:
-            limit = self.source.cache_duration + self._settings.stale_seconds
-            if time.monotonic() - self._fetched_at >= limit:
-                logger.error("keys dropped: the time they may serve is over", extra={"fields": {"source": self.label}})
-                self._held = Held(None, self._next_generation(), KeyProblem.FETCH_FAIL.text)
+        if self._held.keys is not None and self._judge() is Freshness.DEAD:
+            logger.error("keys dropped: the time they may serve is over", extra={"fields": {"source": self.label}})
+            self._held = Held(None, self._next_generation(), KeyProblem.FETCH_FAIL.text)
         return self._held
+
+    def _judge(self) -> Freshness:
+        if self._fetched_at is None:
+            return Freshness.FRESH
+        duration, stale = self.source.cache_duration, self._settings.stale_seconds
+        return judge_freshness(self._fetched_at, duration, time.monotonic(), stale)
 
     def may_refetch(self, kid: str | None) -> bool:
         """Whether an unknown ``kid`` is worth waiting for a fetch. While one is under way, it is: rotation shows in
@@ -140,7 +146,7 @@ class SourceFetcher:
         """How the source stands."""
         keys = self.held().keys
         age = None if self._fetched_at is None else time.monotonic() - self._fetched_at
-        stale = keys is not None and age is not None and age >= self.source.cache_duration
+        stale = keys is not None and self._judge() is not Freshness.FRESH
         return SourceState(self.label, len(keys.keys) if keys is not None else 0, age, stale, self._problem)
 
     async def close(self) -> None:
