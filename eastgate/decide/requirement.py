@@ -22,6 +22,7 @@ from eastgate.decide.verify import verify_signature
 from eastgate.keys.ring import KeyRing
 from eastgate.model.decisions import Check
 from eastgate.model.keys import RemoteKeys
+from eastgate.model.policies import TokenSources
 
 FOREVER = float("inf")
 
@@ -180,7 +181,8 @@ def _check_provider(provider: ProviderCheck, inquiry: Inquiry) -> list[Accepted]
     """Every token in the provider's places. A failure is final even where other tokens still want keys."""
     tokens = provider.places.find(inquiry.headers, inquiry.query)
     if not tokens:
-        inquiry.note("token", provider.name, False, "no token in its places")
+        if inquiry.trace is not None:
+            inquiry.note("token", provider.name, False, f"none in {_list_places(provider.provider.sources)}")
         return statuses.JWT_MISSING
     if inquiry.trace is not None:
         places = ", ".join(str(token.place) for token in tokens)
@@ -204,6 +206,12 @@ def _check_provider(provider: ProviderCheck, inquiry: Inquiry) -> list[Accepted]
         return Pending(tuple(wanted))
     accepted.reverse()
     return accepted
+
+
+def _list_places(sources: TokenSources) -> str:
+    places = [f"header {one.name}" + (f" ({one.prefix.strip()} …)" if one.prefix else "") for one in sources.headers]
+    places += [f"query parameter {name}" for name in sources.query] + [f"cookie {name}" for name in sources.cookies]
+    return ", ".join(places)
 
 
 def _check_every_token(
