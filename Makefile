@@ -34,7 +34,7 @@ demo: venv
 	$(BIN)/eastgate demo
 
 test: venv
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -rs tests
 
 check: venv
 	$(BIN)/ruff format --check .

@@ -37,6 +37,9 @@ from tests.live.upstream import Upstream, run_upstream
 
 PACKAGES = ("eastgate.decide", "eastgate.compile", "eastgate.render", "eastgate.model", "sidecar.lanes")
 MODULES = ("sidecar.gate", "sidecar._mitmproxy", "sidecar.connection", "sidecar.listener", "sidecar.proxy")
+BOOKKEEPING = {"connection.SidecarHandler._task_done"}
+"""Called by the event loop when a task of a connection has ended: by then what the task forwarded was decided long ago,
+and what it raises reaches no lane. It must still not open anything for a request without a token."""
 RAISED: list[float] = []
 WAITING = -1
 
@@ -173,7 +176,7 @@ def test_nothing_is_forwarded(bench: Workbench, upstream: Upstream, lane: str, m
             later = [at for at in bench.writes if RAISED and at > RAISED[0]]
             if RAISED:
                 called.add(name)
-            if later:
+            if later and name not in BOOKKEEPING:
                 problems.append(f"{name}: forwarded after it raised (status {response})")
             if not must_pass and len(upstream.arrivals) > arrivals:
                 problems.append(f"{name}: a request without a token was forwarded")
