@@ -12,7 +12,8 @@ SHELL      := /bin/sh
 VENV       := .venv
 BIN        := $(VENV)/bin
 STAMP      := $(VENV)/.eastgate-ready
-JOBS       ?= auto
+# One more than there are cores: many tests wait for sockets.
+JOBS       ?= $(shell echo $$(( $$(nproc) + 1 )))
 export PYTHONHASHSEED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
