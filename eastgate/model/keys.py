@@ -40,8 +40,8 @@ class Retry:
 class RemoteKeys:
     """A JWKS behind a URL. Durations in seconds.
 
-    ``address`` is (host, port) to connect to where a backend reference replaces the URL's own; path and Host still
-    come from ``url``. ``tls`` says whether the connection is TLS: by the URL's scheme, or by a BackendTLSPolicy.
+    ``addresses`` are (host, port) to connect to where a backend reference replaces the URL's own; path and Host
+    still come from ``url``. ``tls`` says whether the connection is TLS: by the URL's scheme, or by a BackendTLSPolicy.
     ``ca`` is PEM; None means the system's trust. ``server_name`` is sent as SNI and verified; None means the URL's
     host. ``unresolved`` names a reference that could not be resolved: the source then never has keys, and is never
     fetched in a weaker way instead (GHSA-qm8v-g4f9-qhjx).
