@@ -1,0 +1,310 @@
+"""One node: etcd, the control plane, containerd, kubelet and kube-proxy, as processes in a network namespace.
+
+Everything is real and built from its Go modules by ``hack/kubernetes/build``; pods get addresses from the bridge
+plugin, Services work through kube-proxy's nftables mode. There is no DNS add-on. Needs root, runc, nftables, conntrack
+and iproute2. State is below one folder; ``stop`` ends every process and takes the namespace away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ADDRESS = "10.77.1.1"
+POD_RANGE = "10.244.0.0/24"
+NEEDED = ("runc", "nft", "conntrack", "ip", "nsenter", "openssl")
+START_SECONDS = 120.0
+
+
+class NodeError(Exception):
+    """The node did not come up; the text says what is missing or which log to read."""
+
+
+def build(what: str) -> Path:
+    """A folder of programs, built where they are not there yet."""
+    done = subprocess.run([ROOT / "hack" / "kubernetes" / "build", what], stdout=subprocess.PIPE, text=True, check=True)
+    return Path(done.stdout.strip())
+
+
+@dataclass
+class Node:
+    """A running one-node cluster."""
+
+    folder: Path
+    programs: Path
+    runtime: Path
+    namespace: str
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def kubeconfig(self) -> Path:
+        """An administrator's; it works inside the network namespace only."""
+        return self.folder / "admin.conf"
+
+    def enter(self, *command: str | Path) -> list[str]:
+        """A command inside the node's network. Not ``ip netns exec``: that would hide the cgroups."""
+        return ["nsenter", f"--net=/run/netns/{self.namespace}", *map(str, command)]
+
+    def kubectl(self, *arguments: str, input: str | None = None, check: bool = True, timeout: float = 120.0) -> str:  # noqa: A002
+        """Run kubectl; returns what it printed, errors included where it may fail."""
+        command = self.enter(self.programs / "kubectl", "--kubeconfig", self.kubeconfig, *arguments)
+        done = subprocess.run(
+            command, input=input, capture_output=True, text=True, timeout=timeout, check=False,
+            env={**os.environ, "HOME": str(self.folder)},
+        )  # fmt: skip
+        if check and done.returncode:
+            raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout if check else done.stdout + done.stderr
+
+    def get(self, *arguments: str) -> dict[str, object]:
+        """``kubectl get ... -o json``."""
+        found: dict[str, object] = json.loads(self.kubectl("get", *arguments, "-o", "json"))
+        return found
+
+    def load_image(self, archive: Path) -> None:
+        """Make an image archive available to pods (``imagePullPolicy: Never`` or ``IfNotPresent``)."""
+        self._ctr("images", "import", str(archive))
+
+    def _ctr(self, *arguments: str) -> None:
+        command = [str(self.runtime / "ctr"), "-a", str(self.folder / "containerd.sock"), "-n", "k8s.io", *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def run(self, name: str, *command: str | Path) -> None:
+        """Start a process of the node; its log is ``NAME.log``."""
+        path = f"{self.runtime}:{self.programs}:{os.environ['PATH']}"
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                self.enter(*command), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, env={**os.environ, "PATH": path},
+            )  # fmt: skip
+
+    def start(self) -> None:
+        """Bring everything up; returns when the node is Ready."""
+        self._make_network()
+        self._write_configuration()
+        address, folder = f"https://{ADDRESS}:6443", self.folder
+        self.run(
+            "etcd", self.programs / "etcd", "--data-dir", folder / "etcd", "--unsafe-no-fsync", "--log-level", "warn"
+        )
+        self.run(
+            "kube-apiserver",
+            self.programs / "kube-apiserver",
+            "--etcd-servers=http://127.0.0.1:2379",
+            "--secure-port=6443",
+            f"--bind-address={ADDRESS}",
+            f"--advertise-address={ADDRESS}",
+            f"--cert-dir={folder / 'certificates'}",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            "--service-account-key-file=accounts.key",
+            "--service-account-signing-key-file=accounts.key",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--token-auth-file=tokens.csv",
+            "--authorization-mode=Node,RBAC",
+            "--allow-privileged=true",
+            "--kubelet-preferred-address-types=InternalIP",
+        )
+        self.await_true(lambda: "ok" in self.kubectl("get", "--raw", "/readyz", check=False), f"no answer at {address}")
+        self.run(
+            "kube-controller-manager",
+            self.programs / "kube-controller-manager",
+            "--kubeconfig=admin.conf",
+            "--service-account-private-key-file=accounts.key",
+            f"--root-ca-file={folder / 'certificates' / 'apiserver.crt'}",
+            "--use-service-account-credentials",
+            "--leader-elect=false",
+        )
+        self.run("kube-scheduler", self.programs / "kube-scheduler", "--kubeconfig=admin.conf", "--leader-elect=false")
+        self.run("containerd", self.runtime / "containerd", "-c", "containerd.toml")
+        self.await_true((folder / "containerd.sock").exists, "containerd")
+        self.start_kubelet()
+        self.run("kube-proxy", self.programs / "kube-proxy", "--config=kube-proxy.yaml")
+        self.await_true(lambda: " Ready " in self.kubectl("get", "nodes", check=False), "the node is not Ready")
+
+    def start_kubelet(self) -> None:
+        """Apart, because tests restart it."""
+        self.run(
+            "kubelet",
+            self.programs / "kubelet",
+            "--config=kubelet.yaml",
+            "--kubeconfig=admin.conf",
+            "--hostname-override=node0",
+            f"--node-ip={ADDRESS}",
+            f"--root-dir={self.folder / 'kubelet'}",
+        )
+
+    def end(self, name: str, *, kill: bool = False) -> None:
+        """End one process of the node."""
+        process = self.processes.pop(name)
+        process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def stop(self) -> None:
+        """End everything that was started, and what it left behind: shims, mounts, the namespace."""
+        for name in [one for one in ("kubelet", "kube-proxy") if one in self.processes]:
+            self.end(name)  # first: it would start what ends
+        if "containerd" in self.processes:
+            self._end_pods()
+        for name in reversed(list(self.processes)):
+            self.end(name, kill=name in ("kube-apiserver", "etcd"))
+        for shim in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError, ValueError):
+                if f"{self.folder}/containerd.sock".encode() in shim.read_bytes():
+                    os.kill(int(shim.parent.name), signal.SIGKILL)
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in sorted((one for one in mounts if one.startswith(f"{self.folder}/")), reverse=True):
+            subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
+        for name in self._pod_networks():
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+        subprocess.run(["ip", "netns", "delete", self.namespace], check=False, capture_output=True)
+
+    def _end_pods(self) -> None:
+        """While containerd still runs: containers would outlive it and their shims."""
+        command = [str(self.runtime / "ctr"), "-a", str(self.folder / "containerd.sock"), "-n", "k8s.io", "tasks"]
+        listed = subprocess.run([*command, "list", "-q"], capture_output=True, text=True, timeout=10, check=False)
+        for task in listed.stdout.split():
+            subprocess.run([*command, "kill", "-s", "SIGKILL", task], capture_output=True, timeout=10, check=False)
+
+    def _pod_networks(self) -> list[str]:
+        listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
+        return [line.split()[0] for line in listed.splitlines() if line.startswith("cni-")]
+
+    def await_true(self, condition: object, what: str, seconds: float = START_SECONDS) -> None:
+        """Wait for something of the node."""
+        assert callable(condition)
+        deadline = time.monotonic() + seconds
+        while not condition():
+            ended = [name for name, process in self.processes.items() if process.poll() is not None]
+            if ended or time.monotonic() > deadline:
+                logs = ", ".join(f"{self.folder}/{name}.log" for name in ended) or f"{self.folder}/*.log"
+                raise NodeError(f"{what}; see {logs}")
+            time.sleep(0.25)
+
+    # --- what it is made of ------------------------------------------------------------------------------------------
+
+    def _make_network(self) -> None:
+        def run(*command: str) -> None:
+            subprocess.run(command, check=True)
+
+        run("ip", "netns", "add", self.namespace)
+        for command in (
+            "ip link set lo up",
+            "ip link add br-node type bridge",
+            f"ip addr add {ADDRESS}/32 dev br-node",
+            "ip link set br-node up",
+            "ip route add default dev br-node",
+            "sysctl -qw net.ipv4.ip_forward=1",
+        ):
+            run(*self.enter(*command.split()))
+
+    def _write_configuration(self) -> None:
+        folder = self.folder
+        token = secrets.token_hex(16)
+        subprocess.run(["openssl", "genrsa", "-out", folder / "accounts.key", "2048"], check=True, capture_output=True)
+        (folder / "cni").mkdir()
+        texts: dict[str, str | dict[str, object]] = {
+            "tokens.csv": f"{token},admin,admin,system:masters\n",
+            "admin.conf": {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [
+                    {"name": "node", "cluster": {"server": f"https://{ADDRESS}:6443", "insecure-skip-tls-verify": True}}
+                ],
+                "users": [{"name": "admin", "user": {"token": token}}],
+                "contexts": [{"name": "node", "context": {"cluster": "node", "user": "admin"}}],
+                "current-context": "node",
+            },
+            "cni/10-bridge.conflist": {
+                "cniVersion": "1.0.0",
+                "name": "pods",
+                "plugins": [
+                    {
+                        "type": "bridge",
+                        "bridge": "cni0",
+                        "isGateway": True,
+                        "ipMasq": False,
+                        "hairpinMode": True,
+                        "ipam": {
+                            "type": "host-local",
+                            "ranges": [[{"subnet": POD_RANGE}]],
+                            "routes": [{"dst": "0.0.0.0/0"}],
+                            "dataDir": str(folder / "ipam"),
+                        },
+                    }
+                ],
+            },
+            # restrict_oom_score_adj: where a process may not lower its own, runc would fail without a reason.
+            "containerd.toml": f"""version = 3
+root = "{folder}/containerd"
+state = "{folder}/containerd-state"
+[grpc]
+address = "{folder}/containerd.sock"
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+sandbox = "localhost/pause:1"
+[plugins.'io.containerd.cri.v1.runtime']
+restrict_oom_score_adj = true
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+bin_dirs = ["{self.runtime}/cni"]
+conf_dir = "{folder}/cni"
+""",
+            "kubelet.yaml": {
+                "apiVersion": "kubelet.config.k8s.io/v1beta1",
+                "kind": "KubeletConfiguration",
+                "failSwapOn": False,
+                "failCgroupV1": False,
+                "cgroupDriver": "cgroupfs",
+                "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+                "authorization": {"mode": "AlwaysAllow"},
+                "clusterDomain": "cluster.local",
+                "containerRuntimeEndpoint": f"unix://{folder}/containerd.sock",
+                "resolvConf": "",
+                "evictionHard": {"imagefs.available": "1%", "nodefs.available": "1%", "memory.available": "50Mi"},
+                "imageGCHighThresholdPercent": 100,
+            },
+            "kube-proxy.yaml": {
+                "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+                "kind": "KubeProxyConfiguration",
+                "mode": "nftables",
+                "clientConnection": {"kubeconfig": str(folder / "admin.conf")},
+                "hostnameOverride": "node0",
+                "clusterCIDR": "10.244.0.0/16",
+                "conntrack": {
+                    "maxPerCore": 0,
+                    "min": 0,
+                    "tcpEstablishedTimeout": "0s",
+                    "tcpCloseWaitTimeout": "0s",
+                },
+            },
+        }
+        for name, content in texts.items():
+            (folder / name).write_text(content if isinstance(content, str) else json.dumps(content, indent=1))
+
+
+@contextlib.contextmanager
+def run_node(folder: Path, namespace: str = "eastgate-node") -> Iterator[Node]:
+    """A node for the block. Raises ``NodeError`` where something is missing."""
+    missing = [name for name in NEEDED if shutil.which(name) is None]
+    if missing:
+        raise NodeError(f"missing: {', '.join(missing)} (apt-get install runc nftables conntrack iproute2 openssl)")
+    folder.mkdir(parents=True, exist_ok=True)
+    node = Node(folder.resolve(), build("node"), build("runtime"), namespace)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()
