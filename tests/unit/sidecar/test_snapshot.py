@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eastgate.model.workloads import Workload
-from sidecar.snapshot import Watcher, compile_snapshot, demand_plan, take_snapshot, write_diagnostics
+from sidecar.snapshot import PolicyFiles, Snapshot, Sources, Watcher, demand_plan, take_snapshot, write_diagnostics
 
 POLICY = """\
 apiVersion: security.policy.gloo.solo.io/v2
@@ -37,13 +37,13 @@ def file(tmp_path: Path) -> Path:
 def test_a_good_file(file: Path) -> None:
     snapshot = take_snapshot([str(file)], None, WORKLOAD)
     assert [source.url for source in demand_plan(snapshot).sources] == ["https://idp.example/keys"]
-    assert snapshot.sources == ((str(file), POLICY),)
+    assert snapshot.material == PolicyFiles(((str(file), POLICY),), WORKLOAD)
 
 
 def test_the_same_texts_compile_to_the_same_plan_elsewhere(file: Path) -> None:
     """A worker compiles what its parent read."""
     snapshot = take_snapshot([str(file)], None, WORKLOAD)
-    assert demand_plan(compile_snapshot(snapshot.sources, WORKLOAD)).digest == demand_plan(snapshot).digest
+    assert demand_plan(snapshot.material.compile()).digest == demand_plan(snapshot).digest
 
 
 def test_standard_input() -> None:
@@ -103,6 +103,11 @@ def test_files_that_come_and_go(file: Path) -> None:
     assert [watcher.has_changed(), watcher.has_changed()] == [False, True]
 
 
+def sources(snapshot: Snapshot) -> Sources:
+    assert isinstance(snapshot.material, PolicyFiles)
+    return snapshot.material.sources
+
+
 def test_a_config_map_is_swapped_by_a_link(tmp_path: Path) -> None:
     """As kubelet does: ``policy.yaml -> ..data/policy.yaml``, ``..data -> ..2026_1``; one rename changes them all."""
     for version in ("..2026_1", "..2026_2"):
@@ -111,13 +116,13 @@ def test_a_config_map_is_swapped_by_a_link(tmp_path: Path) -> None:
     (tmp_path / "..data").symlink_to("..2026_1")
     (tmp_path / "policy.yaml").symlink_to("..data/policy.yaml")
     snapshot = take_snapshot([str(tmp_path)], None, WORKLOAD)
-    assert [text[-9:] for _, text in snapshot.sources] == ["..2026_1\n"]
+    assert [text[-9:] for _, text in sources(snapshot)] == ["..2026_1\n"]
     watcher = Watcher([str(tmp_path)])
     (tmp_path / "..data_tmp").symlink_to("..2026_2")
     (tmp_path / "..data_tmp").rename(tmp_path / "..data")
     assert [watcher.has_changed(), watcher.has_changed(), watcher.has_changed()] == [False, True, False]
     snapshot = take_snapshot([str(tmp_path)], None, WORKLOAD)
-    assert [text[-9:] for _, text in snapshot.sources] == ["..2026_2\n"]
+    assert [text[-9:] for _, text in sources(snapshot)] == ["..2026_2\n"]
 
 
 def test_what_is_not_read_is_not_watched(file: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.redirection.rules import (
+from sidecar.redirections.rules import (
     GUARD,
     INBOUND,
     PROOF,

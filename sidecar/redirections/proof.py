@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from sidecar.redirection.rules import PROOF_PORT
+from sidecar.redirections.rules import PROOF_PORT
 
 TIMEOUT_SECONDS = 1.0
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from sidecar.redirection import kernel
-from sidecar.redirection.kernel import Done, RedirectionError, apply_redirection
-from sidecar.redirection.rules import Redirection, render_iptables, render_nft
+from sidecar.redirections import kernel
+from sidecar.redirections.kernel import Done, RedirectionError, apply_redirection
+from sidecar.redirections.rules import Redirection, render_iptables, render_nft
 
 LISTED = json.dumps({"nftables": [{"rule": {"chain": name}} for name in ("inbound", "guard", "proof")]})
 
