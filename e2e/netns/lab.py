@@ -29,7 +29,7 @@ SERVICE_RULES = f"""table ip service {{
     type nat hook prerouting priority dstnat;
     ip daddr {SERVICE4} tcp dport {SERVICE_PORT} dnat to {POD4}:8080;
   }}
-  chain masquerade {{
+  chain hairpin {{
     type nat hook postrouting priority srcnat;
     ip saddr {POD4} ip daddr {POD4} masquerade;
   }}
@@ -37,10 +37,18 @@ SERVICE_RULES = f"""table ip service {{
 """
 
 
-def _run(*command: str, text: str = "") -> None:
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+def _run(*command: str, text: str = "") -> str:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout + done.stderr
+
+
+def _become(user: int) -> list[str]:
+    """The prefix that makes a command another user's, without rights but to read the checkout, whoever owns it."""
+    rights = "-all,+dac_read_search"
+    identity = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    return identity + [f"--{name}={rights}" for name in ("inh-caps", "ambient-caps", "bounding-set")]
 
 
 @dataclass
@@ -59,14 +67,15 @@ class Lab:
         """Run a command to its end, as root. Raises ``RuntimeError`` with its words."""
         _run(*self.enter(where), *command, text=text)
 
+    def output(self, where: str, *command: str | Path, user: int = 0) -> str:
+        """Run a command to its end; returns what it printed. Raises ``RuntimeError`` with its words."""
+        return _run(*self.enter(where), *(_become(user) if user else ()), *map(str, command))
+
     def start(self, where: str, *command: str | Path, user: int = 0, name: str = "process") -> subprocess.Popen[str]:
         """Start a process and wait for its line ``ready…``. It may read every file, whoever owns the checkout."""
-        rights = "-all,+dac_read_search"
-        identity = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
-        identity += [f"--{name}={rights}" for name in ("inh-caps", "ambient-caps", "bounding-set")]
         log = (self.folder / f"{name}.log").open("a")
         process = subprocess.Popen(
-            [*self.enter(where), *(identity if user else []), *map(str, command)],
+            [*self.enter(where), *(_become(user) if user else ()), *map(str, command)],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip

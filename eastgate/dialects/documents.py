@@ -96,8 +96,9 @@ class _RefusedError(yaml.MarkedYAMLError):
 class _Builder:
     """Builds values from events, without PyYAML's composer: it neither recurses nor shares aliased nodes."""
 
-    def __init__(self, file: str, parser: _Parser) -> None:
+    def __init__(self, file: str, parser: _Parser, *, open_lists: bool = True) -> None:
         self.file = file
+        self.open_lists = open_lists
         self.next = parser.get_event
         self.count = 0
         self.aliased = 0
@@ -114,7 +115,7 @@ class _Builder:
                 self.anchors = {}
                 value = self._build(self.next(), "", 0)
                 if value.data is not None:
-                    self.found.extend(_open_list(value, self.refused))
+                    self.found.extend(_open_list(value, self.refused) if self.open_lists else [value])
 
     def _position(self, event: Any) -> Position:
         line = event.start_mark.line + 1
@@ -231,15 +232,15 @@ def _join_surrogates(text: str) -> str | None:
         return None
 
 
-def read_documents(file: str, text: str, sink: list[Diagnostic]) -> list[Value]:
+def read_documents(file: str, text: str, sink: list[Diagnostic], *, open_lists: bool = True) -> list[Value]:
     """The documents of one file, ``List`` objects opened; whatever does not parse becomes a diagnostic in ``sink``.
 
     Documents before a syntax error are still returned: the error alone stops ``serve``. The fast parser decides; what
     it refuses is read once more by the pure one, whose messages say better where and why.
     """
-    builder, problem = _read_with(_fast_parser, file, text)
+    builder, problem = _read_with(_fast_parser, file, text, open_lists)
     if problem is not None and not isinstance(problem, _RefusedError):
-        builder, problem = _read_with(_PureParser, file, text)
+        builder, problem = _read_with(_PureParser, file, text, open_lists)
     sink.extend((*builder.duplicates, *builder.refused))
     if problem is not None:
         sink.append(_say_problem(file, text, problem))
@@ -247,9 +248,9 @@ def read_documents(file: str, text: str, sink: list[Diagnostic]) -> list[Value]:
 
 
 def _read_with(
-    make_parser: Callable[[str], _Parser], file: str, text: str
+    make_parser: Callable[[str], _Parser], file: str, text: str, open_lists: bool
 ) -> tuple[_Builder, yaml.YAMLError | UnicodeError | None]:
-    builder = _Builder(file, _Nothing())
+    builder = _Builder(file, _Nothing(), open_lists=open_lists)
     try:
         builder.next = make_parser(text).get_event
         builder.read()

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from eastgate.pods.names import ADMIN_PORT, INBOUND_PORT, OUTBOUND_PORT, PROXY_ID
+from eastgate.pods.ports import NO_PORTS, PortSet
 
 TABLE = "eastgate"
 INBOUND, GUARD, PROOF = "inbound", "guard", "proof"
@@ -25,31 +26,26 @@ PROOF_PORT = 19019
 MAX_MULTIPORT = 15
 """Ports of one ``-m multiport`` match; a range counts twice (iptables-extensions)."""
 
-Ranges = tuple[tuple[int, int], ...]
-
 
 @dataclass(frozen=True, slots=True)
 class Redirection:
-    """``include`` None: every port. Ranges are inclusive. ``exempt_id`` is the sidecar's uid."""
+    """``include`` None: every port. ``exempt_id`` is the sidecar's uid."""
 
     proxy_port: int = INBOUND_PORT
     admin_port: int = ADMIN_PORT
-    include: Ranges | None = None
-    exclude: Ranges = ()
+    include: PortSet | None = None
+    exclude: PortSet = NO_PORTS
     exempt_id: int = PROXY_ID
 
     @property
-    def own_ports(self) -> tuple[int, ...]:
-        """Never redirected: the admin port is for the kubelet, the others are the guard's."""
-        return tuple(sorted({self.proxy_port, self.admin_port, OUTBOUND_PORT}))
+    def untouched(self) -> PortSet:
+        """Never redirected: the admin port is the kubelet's, the proxy's own are the guard's, and what is excluded."""
+        return PortSet.of((self.proxy_port, self.admin_port, OUTBOUND_PORT)) | self.exclude
 
 
 def render_nft(redirection: Redirection) -> str:
     """A whole ``nft -f`` transaction; applied again it replaces what was there. One table serves both families."""
-    own = _nft_set((port, port) for port in redirection.own_ports)
-    inbound = [f"tcp dport {own} return"]
-    if redirection.exclude:
-        inbound.append(f"tcp dport {_nft_set(redirection.exclude)} return")
+    inbound = [f"tcp dport {_nft_set(redirection.untouched)} return"]
     if redirection.include is not None:
         inbound.append(f"tcp dport != {_nft_set(redirection.include)} return" if redirection.include else "return")
     inbound.append(f"meta l4proto tcp redirect to :{redirection.proxy_port}")
@@ -75,13 +71,12 @@ def render_iptables(redirection: Redirection, *, ipv6: bool) -> str:
     inbound, guard, proof = (chain_name(name) for name in (INBOUND, GUARD, PROOF))
     loopback = "::1/128" if ipv6 else "127.0.0.1/32"
     lines = ["*nat", f":{inbound} - [0:0]", f":{proof} - [0:0]", f"-F {inbound}", f"-F {proof}"]
-    untouched = _chunk([*((port, port) for port in redirection.own_ports), *redirection.exclude])
-    lines += [f"-A {inbound} -p tcp -m multiport --dports {ports} -j RETURN" for ports in untouched]
+    matching = f"-A {inbound} -p tcp -m multiport --dports"
+    lines += [f"{matching} {ports} -j RETURN" for ports in _chunk(redirection.untouched)]
     to_proxy = f"-j REDIRECT --to-ports {redirection.proxy_port}"
     if redirection.include is None:
         lines.append(f"-A {inbound} -p tcp {to_proxy}")
-    included = _chunk(redirection.include or ())
-    lines += [f"-A {inbound} -p tcp -m multiport --dports {ports} {to_proxy}" for ports in included]
+    lines += [f"{matching} {ports} {to_proxy}" for ports in _chunk(redirection.include or NO_PORTS)]
     lines += [
         f"-A {proof} -d {loopback} -p tcp -m owner --uid-owner {redirection.exempt_id} --dport {PROOF_PORT} "
         f"-j REDIRECT --to-ports {redirection.admin_port}",
@@ -111,15 +106,15 @@ def chain_name(name: str) -> str:
     return f"EASTGATE_{name.upper()}"
 
 
-def _nft_set(ranges: Iterator[tuple[int, int]] | Ranges) -> str:
-    return "{ " + ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges) + " }"
+def _nft_set(ports: PortSet) -> str:
+    return "{ " + str(ports).replace(",", ", ") + " }"
 
 
-def _chunk(ranges: list[tuple[int, int]] | Ranges) -> Iterator[str]:
+def _chunk(ports: PortSet) -> Iterator[str]:
     """Lists of ports that one match can hold."""
     chunk: list[str] = []
     room = MAX_MULTIPORT
-    for low, high in ranges:
+    for low, high in ports.ranges:
         size = 1 if low == high else 2
         if size > room:
             yield ",".join(chunk)

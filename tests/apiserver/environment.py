@@ -104,12 +104,19 @@ class Environment:
     def create_namespace(self, name: str, injection: str = "", labels: dict[str, str] | None = None) -> str:
         """A namespace as a cluster would have it: with the default service account that a controller makes."""
         labels = {**(labels or {}), **({"eastgate.dev/injection": injection} if injection else {})}
-        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}}
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-        self.kubectl(
-            "apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": [namespace, account]})
-        )
+        self.kubectl("apply", "-f", "-", input=json.dumps(namespace))
+        self.create_account(name)
         return name
+
+    def create_account(self, namespace: str) -> None:
+        """The service account without which no pod is admitted."""
+        account = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": namespace},
+        }
+        self.kubectl("apply", "-f", "-", input=json.dumps(account))
 
     def connect(self, service: str, port: int | None) -> None:
         """Let ``namespace/name`` mean a port of this machine; None: nobody is there any more."""

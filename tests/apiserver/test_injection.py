@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.apiserver.environment import Environment, KubectlError
-from tests.apiserver.programs import SERVICE, Program, await_true, install, running, start_webhook
+from tests.apiserver.programs import Program, await_true, install, running, start_webhook
 from tests.apiserver.second_webhook import ADDED, render_configuration, run_second_webhook
 
 SIDECAR, INIT = "eastgate-sidecar", "eastgate-init"
@@ -205,17 +205,30 @@ def test_enforced_admits_nothing_without_a_sidecar(environment: Environment, web
         create(environment, pod)
 
 
-def test_nothing_gets_through_while_the_webhook_is_away(environment: Environment, webhook: Program) -> None:
+def test_nothing_gets_through_while_the_webhook_is_away(
+    environment: Environment, webhook: Program, tmp_path: Path
+) -> None:
     enabled = environment.create_namespace("away-enabled", "enabled")
     enforced = environment.create_namespace("away-enforced", "enforced")
-    environment.connect(SERVICE, None)
-    try:
-        for namespace in (enabled, enforced):
-            with pytest.raises(KubectlError, match=r"failed calling webhook|eastgate"):
-                create(environment, make_pod("app", namespace))
-        create(environment, make_pod("system", "kube-system"))
-        create(environment, make_pod("own", "eastgate-system"))
-        create(environment, make_pod("app", environment.create_namespace("away-elsewhere")))
-    finally:
-        environment.connect(SERVICE, webhook.port)
-    assert SIDECAR in names(create(environment, make_pod("app", enabled)), "initContainers")
+    elsewhere = environment.create_namespace("away-elsewhere")
+    for namespace in ("kube-system", "eastgate-system"):
+        environment.create_account(namespace)
+    webhook.kill()
+    for namespace in (enabled, enforced):
+        with pytest.raises(KubectlError, match=r"failed calling webhook"):
+            create(environment, make_pod("app", namespace))
+    for namespace in ("kube-system", "eastgate-system", elsewhere):
+        create(environment, make_pod("app", namespace))
+    # Again there, and nobody repaired anything by hand: asked until it answers, and never let through bare.
+    with running(start_webhook(environment, tmp_path)):
+        deadline = time.monotonic() + 15
+        while True:
+            done = environment.try_kubectl(
+                "create", "-f", "-", "-o", "json", input=json.dumps(make_pod("app", enabled))
+            )
+            if done.returncode == 0:
+                break
+            assert "failed calling webhook" in done.stderr
+            assert time.monotonic() < deadline, done.stderr
+            time.sleep(0.2)
+        assert SIDECAR in names(json.loads(done.stdout), "initContainers")

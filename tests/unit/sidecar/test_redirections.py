@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from eastgate.pods.ports import read_ports
 from sidecar.redirections import kernel
 from sidecar.redirections.kernel import Done, RedirectionError, apply_redirection
 from sidecar.redirections.rules import Redirection, render_iptables, render_nft
@@ -34,13 +35,15 @@ def test_the_default_redirects_every_port_but_our_own() -> None:
 
 
 def test_excluded_ports_come_before_included_ones() -> None:
-    text = render_nft(Redirection(include=((8080, 8090),), exclude=((8085, 8085), (9000, 9010))))
-    assert text.index("tcp dport { 8085, 9000-9010 } return") < text.index("tcp dport != { 8080-8090 } return")
+    text = render_nft(Redirection(include=read_ports("8080-8090"), exclude=read_ports("8085,9000-9010")))
+    assert text.index("tcp dport { 8085, 9000-9010, 19001, 19006, 19020 } return") < text.index(
+        "tcp dport != { 8080-8090 } return"
+    )
 
 
 def test_a_long_list_is_split_where_multiport_ends() -> None:
-    ranges = tuple((port, port + 1) for port in range(1000, 1040, 2))
-    text = render_iptables(Redirection(exclude=ranges), ipv6=False)
+    ranges = ",".join(f"{port}-{port + 1}" for port in range(1000, 1060, 3))
+    text = render_iptables(Redirection(exclude=read_ports(ranges)), ipv6=False)
     lists = [line.split("--dports ")[1].split()[0] for line in text.splitlines() if "--dports" in line]
     assert all(one.count(",") + 1 + one.count(":") <= 15 for one in lists)
     assert sum(one.count(":") for one in lists) == 20

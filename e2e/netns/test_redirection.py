@@ -1,0 +1,115 @@
+"""What reaches a redirected pod, over both families and with every way to write the rules."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from e2e.netns.app import GREETING
+from e2e.netns.client import talk
+from e2e.netns.conftest import ECHO, EXCLUDED, HTTP, ProtectedPod
+from e2e.netns.conftest import GREETING as GREETING_PORT
+from e2e.netns.lab import APP_ID, CLIENT4, CLIENT6, POD4, POD6, SERVICE4, SERVICE_PORT
+
+BOTH = pytest.mark.parametrize(("host", "client"), [(POD4, CLIENT4), (POD6, CLIENT6)], ids=["v4", "v6"])
+
+
+@BOTH
+def test_a_request_is_decided(pod: ProtectedPod, host: str, client: str, token: str) -> None:
+    assert pod.ask(host).status == 401
+    reply = pod.ask(host, token=token)
+    assert reply.status == 200
+    assert reply.seen["request"] == "GET /get HTTP/1.1"
+    peers = [json.loads(line).get("peer") for line in pod.log.splitlines() if '"decision"' in line]
+    assert client in peers, "the log names who really asked"
+
+
+@BOTH
+@pytest.mark.parametrize("port", [19006, 19001])
+def test_the_proxys_own_ports_cannot_be_dialled(pod: ProtectedPod, host: str, client: str, port: int) -> None:
+    reply = pod.ask(host, port)
+    assert reply.status == 0
+    assert reply.error in ("ConnectionResetError", "ConnectionRefusedError")
+
+
+def test_the_pod_itself_cannot_make_a_loop(pod: ProtectedPod) -> None:
+    for host in ("127.0.0.1", "::1", POD4):
+        reply = pod.ask(host, 19006, where="pod")
+        assert reply.status in (0, 400, 403, 421, 503), reply
+    assert pod.ask().status == 401
+
+
+@BOTH
+def test_an_excluded_port_is_not_intercepted(pod: ProtectedPod, host: str, client: str) -> None:
+    reply = pod.ask(host, EXCLUDED)
+    assert reply.status == 200
+    assert reply.seen["peer"] == client
+
+
+@BOTH
+def test_an_opaque_port_is_a_tunnel(pod: ProtectedPod, host: str, client: str) -> None:
+    assert pod.lab.call("client", lambda: talk(host, ECHO, b"\x00\x01not http")) == b"\x00\x01not http"
+
+
+@BOTH
+def test_a_server_that_speaks_first_is_heard(pod: ProtectedPod, host: str, client: str) -> None:
+    assert pod.lab.call("client", lambda: talk(host, GREETING_PORT)) == GREETING
+
+
+def test_what_is_not_http_is_refused_on_other_ports(pod: ProtectedPod) -> None:
+    assert not pod.lab.call("client", lambda: talk(POD4, HTTP, b"\x16\x03\x01\x02\x00")).startswith(b"\x16")
+
+
+def test_a_pod_that_calls_itself_through_its_service_is_decided(pod: ProtectedPod, token: str) -> None:
+    assert pod.ask(SERVICE4, SERVICE_PORT, where="pod").status == 401
+    assert pod.ask(SERVICE4, SERVICE_PORT, where="pod", token=token).status == 200
+
+
+def test_the_loopback_interface_is_the_pods_own(pod: ProtectedPod) -> None:
+    assert pod.ask("127.0.0.1", HTTP, where="pod").status == 200
+
+
+def test_readiness_proves_redirection(pod: ProtectedPod) -> None:
+    assert pod.ready("client") == {}
+    assert pod.ready("node") == {}, "the kubelet's own way"
+
+
+def test_is_applied_again_without_harm(pod: ProtectedPod, token: str) -> None:
+    pod.redirect()
+    assert pod.ask().status == 401
+    assert pod.ask(token=token).status == 200
+
+
+@BOTH
+def test_a_dead_proxy_refuses(pod: ProtectedPod, host: str, client: str, token: str) -> None:
+    pod.kill_sidecar()
+    try:
+        for _ in range(5):
+            reply = pod.ask(host, token=token)
+            assert reply.status == 0
+            assert reply.error in ("ConnectionRefusedError", "ConnectionResetError")
+        assert pod.ask(host, EXCLUDED).status == 200
+    finally:
+        begun = time.monotonic()
+        pod.start_sidecar()
+    assert pod.ask(host, token=token).status == 200
+    print(f"back after {time.monotonic() - begun:.1f} s")
+
+
+def test_without_rules_it_is_not_ready(pod: ProtectedPod) -> None:
+    pod.remove_rules()
+    try:
+        deadline = time.monotonic() + 5
+        while not pod.ready("client"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert "redirection" in pod.ready("client")
+    finally:
+        pod.redirect()
+
+
+def test_says_what_is_missing_without_the_right(pod: ProtectedPod) -> None:
+    with pytest.raises(RuntimeError, match="NET_ADMIN"):
+        pod.redirect(user=APP_ID)

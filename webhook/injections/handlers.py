@@ -1,0 +1,214 @@
+"""The app's probes and hooks, led to the sidecar's admin port, and the table of what they were.
+
+The kubelet has no token, so its own requests would be refused like anybody's; and a TCP probe of a redirected port
+would always succeed. So it asks the sidecar, which asks the app as the pod's author had said. Rewritten are
+``httpGet``, ``tcpSocket`` and ``grpc``; ``exec`` and ``sleep`` need no network. Everything else of a probe (timings,
+thresholds, its own grace period) stays, with fields that this version does not know. A rewritten handler sets no
+``host``: Pod Security ``baseline`` forbids it.
+
+Left alone, with a warning: a named port that the container does not have; a handler with a ``host`` of its own, which
+the kubelet would dial from the node; what has to succeed before the sidecar starts. Precedent: Istio's probe rewriting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from eastgate.pods import names, probes
+from eastgate.pods.annotations import Settings, quote
+from eastgate.pods.probes import AppProbe
+from webhook.injections.patches import Operation, add
+from webhook.injections.verdicts import Path, Problem
+from webhook.injections.views import INIT_CONTAINERS, Container, PodView, is_tcp, map_of, maps_of, show_path
+
+_KINDS = ("httpGet", "tcpSocket", "grpc")
+
+_EARLY = ("startupProbe", "postStart")
+"""What has to succeed before the next container starts."""
+
+_GRACE_SECONDS = 30
+"""The API's default for ``terminationGracePeriodSeconds``."""
+
+
+@dataclass(slots=True)
+class Rewriting:
+    """What came of it. ``table`` has the entries that were known before, too."""
+
+    operations: list[Operation] = field(default_factory=list)
+    table: dict[str, AppProbe] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Handler:
+    """One probe or hook: ``name`` is its field, ``data`` holds one of the kinds."""
+
+    container: Container
+    name: str
+    path: Path
+    data: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        known = probes.PROBE_NAMES.get(self.name) or probes.HOOK_NAMES[self.name]
+        return f"{self.container.name}/{known}"
+
+    @property
+    def target(self) -> str:
+        return (names.APP_PROBE_PATH if self.name in probes.PROBE_NAMES else names.APP_HOOK_PATH) + self.key
+
+
+class _LeftAloneError(Exception):
+    """Why a handler cannot be rewritten."""
+
+
+def rewrite_handlers(
+    view: PodView,
+    containers: list[Container],
+    settings: Settings,
+    known: Mapping[str, AppProbe],
+    is_early: Callable[[Container], bool],
+) -> Rewriting:
+    """Lead the handlers of these containers to the sidecar. ``known`` is the table of an earlier call; ``is_early``
+    says which containers start before the sidecar does.
+    """
+    result = Rewriting(table=dict(known))
+    exposed = []
+    for container in containers:
+        for handler in _list_handlers(container):
+            if not settings.rewrite_probes and not _leads_to_sidecar(handler):
+                if _is_intercepted(handler, settings):
+                    exposed.append(show_path(handler.path))
+                continue
+            _rewrite(view, handler, settings, result, early=is_early(container))
+    if exposed:
+        more = f" and {len(exposed) - 3} more" if len(exposed) > 3 else ""
+        result.warnings.append(
+            f"`{names.REWRITE_PROBES}` is false: {', '.join(exposed[:3])}{more} will be held to the policies "
+            "like any request"
+        )
+    return result
+
+
+def list_ports(containers: list[Container]) -> str:
+    """``http=8080,grpc=9090``: what the named TCP ports are. Of two with one name the first counts, as for Services."""
+    found: dict[str, int] = {}
+    for container in sorted(containers, key=lambda one: one.group == INIT_CONTAINERS):
+        if container.group == INIT_CONTAINERS and not container.restartable:
+            continue
+        for port in maps_of(container.data.get("ports")):
+            name, number = port.get("name"), port.get("containerPort")
+            if isinstance(name, str) and name and isinstance(number, int) and is_tcp(port):
+                found.setdefault(name, number)
+    return ",".join(f"{name}={number}" for name, number in found.items())
+
+
+def _list_handlers(container: Container) -> Iterator[_Handler]:
+    if container.group == INIT_CONTAINERS and not container.restartable:
+        return
+    for name in probes.PROBE_NAMES:
+        probe = container.data.get(name)
+        if isinstance(probe, dict) and any(probe.get(kind) is not None for kind in _KINDS):
+            yield _Handler(container, name, (*container.path, name), probe)
+    lifecycle = map_of(container.data.get("lifecycle"))
+    for name in probes.HOOK_NAMES:
+        hook = lifecycle.get(name)
+        if isinstance(hook, dict) and any(hook.get(kind) is not None for kind in _KINDS):
+            yield _Handler(container, name, (*container.path, "lifecycle", name), hook)
+
+
+def _rewrite(view: PodView, handler: _Handler, settings: Settings, result: Rewriting, *, early: bool) -> None:
+    if _leads_to_sidecar(handler):
+        path = map_of(handler.data["httpGet"]).get("path")
+        if path != handler.target or handler.key not in result.table:
+            where = show_path(handler.path)
+            message = (
+                f"{where}: {quote(path)} on port {names.ADMIN_PORT} is what Eastgate makes of a probe, and what it was "
+                "before is not known; accepted: the app's own probe"
+            )
+            result.problems.append(Problem("name-clash", message, handler.path))
+        return
+    try:
+        app_probe = _read_handler(view, handler)
+        if not settings.intercepts(app_probe.port):
+            return
+        if early and handler.name in _EARLY:
+            raise _LeftAloneError("it has to succeed before the sidecar starts")
+    except _LeftAloneError as error:
+        result.warnings.append(f"{show_path(handler.path)} is left as it is: {error}")
+        return
+    result.table[handler.key] = app_probe
+    rest = {key: value for key, value in handler.data.items() if key not in _KINDS}
+    request = {"path": handler.target, "port": names.ADMIN_PORT, "scheme": "HTTP"}
+    result.operations.append(add(handler.path, {"httpGet": request, **rest}))
+
+
+def _leads_to_sidecar(handler: _Handler) -> bool:
+    request = map_of(handler.data.get("httpGet"))
+    path = request.get("path")
+    return (
+        request.get("port") in (names.ADMIN_PORT, str(names.ADMIN_PORT))
+        and isinstance(path, str)
+        and path.startswith((names.APP_PROBE_PATH, names.APP_HOOK_PATH))
+    )
+
+
+def _is_intercepted(handler: _Handler, settings: Settings) -> bool:
+    kind = next(kind for kind in _KINDS if handler.data.get(kind) is not None)
+    try:
+        return settings.intercepts(_read_port(handler, map_of(handler.data[kind]).get("port")))
+    except _LeftAloneError:
+        return False
+
+
+def _read_handler(view: PodView, handler: _Handler) -> AppProbe:
+    """What the author asked for. Raises ``_LeftAloneError``."""
+    present = [kind for kind in _KINDS if handler.data.get(kind) is not None]
+    action = handler.data[present[0]]
+    if len(present) > 1 or "exec" in handler.data or not isinstance(action, dict):
+        raise _LeftAloneError("it is not one handler")
+    host = action.get("host")
+    if host:
+        raise _LeftAloneError(f"the kubelet asks host {quote(host)} and not the pod")
+    port = _read_port(handler, action.get("port"))
+    timeout = _read_timeout(view, handler)
+    if present[0] == "tcpSocket":
+        return AppProbe("tcp", port, timeout_seconds=timeout)
+    if present[0] == "grpc":
+        service = action.get("service")
+        return AppProbe("grpc", port, service=service if isinstance(service, str) else "", timeout_seconds=timeout)
+    scheme, path = action.get("scheme") or "HTTP", action.get("path") or "/"
+    if scheme not in ("HTTP", "HTTPS") or not isinstance(path, str):
+        raise _LeftAloneError("its scheme or path is none")
+    headers = tuple((str(one.get("name")), str(one.get("value") or "")) for one in maps_of(action.get("httpHeaders")))
+    return AppProbe("http", port, path, "HTTPS" if scheme == "HTTPS" else "HTTP", headers, timeout_seconds=timeout)
+
+
+def _read_port(handler: _Handler, port: object) -> int:
+    """The number; a name is looked up among the ports of the same container, as the kubelet does."""
+    number = port
+    if isinstance(port, str):
+        named = (one for one in maps_of(handler.container.data.get("ports")) if one.get("name") == port)
+        number = next((one.get("containerPort") for one in named), None)
+        if number is None and port.isascii() and port.isdigit():
+            number = int(port[:6])
+        elif number is None:
+            raise _LeftAloneError(f"container `{handler.container.name}` has no port named {quote(port)}")
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 65535:
+        raise _LeftAloneError(f"{quote(port)} is no port")
+    return number
+
+
+def _read_timeout(view: PodView, handler: _Handler) -> int:
+    if handler.name == "postStart":
+        return probes.POST_START_TIMEOUT
+    if handler.name == "preStop":
+        return _positive(view.spec.get("terminationGracePeriodSeconds"), _GRACE_SECONDS)
+    return _positive(handler.data.get("timeoutSeconds"), probes.DEFAULT_TIMEOUT)
+
+
+def _positive(value: object, default: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31 else default

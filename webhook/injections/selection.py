@@ -1,0 +1,127 @@
+"""Which pods are injected: the one table that everything else follows.
+
+| pod | namespace ``enabled`` | namespace ``enforced`` |
+|---|---|---|
+| mirror pod, or in a namespace of the system or our own | skipped | skipped |
+| label ``eastgate.dev/inject: "false"`` | skipped | refused |
+| that label with another value than ``"true"`` | refused | refused |
+| ``hostNetwork: true`` | skipped | refused |
+| a bad or unknown ``eastgate.dev/*`` annotation | refused | refused |
+| no ``eastgate.dev/policies`` | skipped | refused |
+| Windows | refused | refused |
+| else | injected | injected |
+
+A mirror pod is the shadow of a static pod that runs already: refusing it hides it and stops nothing. Without policies a
+sidecar has nothing to enforce, so an ``enforced`` namespace asks for the annotation; ``"*"`` takes whatever there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from eastgate.model.diagnostics import suggest_name
+from eastgate.pods import names
+from eastgate.pods.annotations import SETTINGS_KEYS, Settings, quote, read_settings
+from webhook.injections.verdicts import Context, Path, Problem, Skip
+from webhook.injections.views import PodView, map_of
+
+MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+
+EXEMPT_NAMESPACES = frozenset({names.SYSTEM_NAMESPACE, "kube-system", "kube-public", "kube-node-lease"})
+"""Whatever their labels say: a control plane that needs itself in order to start never starts."""
+
+_OS_LABELS = ("kubernetes.io/os", "beta.kubernetes.io/os")
+
+
+def select(view: PodView, context: Context) -> Skip | tuple[Settings, list[Problem]]:
+    """The skip, or the settings with every reason why the pod must be refused."""
+    if MIRROR_ANNOTATION in view.annotations:
+        return Skip("mirror", "a mirror pod shows a static pod, which runs already")
+    if context.namespace in EXEMPT_NAMESPACES:
+        return Skip("exempt-namespace", f"pods of the namespace `{context.namespace}` are never injected")
+    problems = _judge_labels(view.labels, context)
+    label = view.labels.get(names.INJECT_LABEL)
+    if label == "false" and not context.enforced:
+        return Skip("opted-out", f"label `{names.INJECT_LABEL}` is `false`")
+    if view.spec.get("hostNetwork") is True:
+        if not context.enforced:
+            return _skip_host_network(view)
+        message = (
+            "spec.hostNetwork: `true` is not accepted in this namespace, which admits no pod without a sidecar, and "
+            "the traffic of a node is not intercepted; accepted: a pod network of its own"
+        )
+        problems.append(Problem("host-network", message, ("spec", "hostNetwork")))
+    settings, faults = read_settings(view.annotations)
+    problems += [Problem("bad-annotation", str(fault), _annotation(fault.key)) for fault in faults]
+    if settings.policies is None and names.POLICIES not in view.annotations:
+        if context.enforced and label != "false":
+            message = (
+                f"annotation `{names.POLICIES}` is missing, and this namespace admits no pod without a sidecar; "
+                'accepted: the names of JWTPolicies, or "*" for all of the namespace'
+            )
+            problems.append(Problem("no-policies", message, ("metadata", "annotations")))
+        elif not problems:
+            return Skip("no-policies", f"it has no annotation `{names.POLICIES}`", _doubts(view))
+    if settings.policies is not None or context.enforced:
+        problems += _judge_platform(view)
+    return settings, problems
+
+
+def _judge_labels(labels: Mapping[str, object], context: Context) -> list[Problem]:
+    """The label that opts out, and those that were meant to be annotations."""
+    problems = []
+    value = labels.get(names.INJECT_LABEL)
+    path: Path = ("metadata", "labels", names.INJECT_LABEL)
+    if value is not None and value not in ("true", "false"):
+        near = suggest_name(str(value).lower(), ("true", "false"))
+        message = f'label {names.INJECT_LABEL}: {quote(value)} is not accepted{near}; accepted: "true", "false"'
+        problems.append(Problem("bad-label", message, path))
+    elif value == "false" and context.enforced:
+        message = (
+            f"label {names.INJECT_LABEL}: `false` is not accepted in this namespace, which admits no pod without a "
+            'sidecar; accepted: "true", or no such label'
+        )
+        problems.append(Problem("opted-out", message, path))
+    for key in (*SETTINGS_KEYS, names.INJECTION_LABEL):
+        if key in labels:
+            kind = "a label of the namespace" if key == names.INJECTION_LABEL else "an annotation"
+            message = f"label {key}: {quote(labels[key])} stands among the labels of the pod; accepted: {kind} `{key}`"
+            problems.append(Problem("bad-label", message, ("metadata", "labels", key)))
+    return problems
+
+
+def _skip_host_network(view: PodView) -> Skip:
+    doubts: tuple[str, ...] = ()
+    if names.POLICIES in view.annotations:
+        doubts = (f"it shares the network of its node: not injected, and `{names.POLICIES}` is not enforced",)
+    return Skip("host-network", "it shares the network of its node", doubts)
+
+
+def _doubts(view: PodView) -> tuple[str, ...]:
+    """What somebody wrote who may have expected to be protected."""
+    asked = [f"label `{names.INJECT_LABEL}`"] if view.labels.get(names.INJECT_LABEL) == "true" else []
+    asked += [f"`{key}`" for key in SETTINGS_KEYS if key in view.annotations]
+    if not asked:
+        return ()
+    return (f"not injected: {asked[0]} is there, but `{names.POLICIES}` is not, which asks for injection",)
+
+
+def _judge_platform(view: PodView) -> list[Problem]:
+    """Windows, in each way in which a pod says so; there is no such sidecar."""
+    selector = map_of(view.spec.get("nodeSelector"))
+    told: dict[Path, object] = {("spec", "os", "name"): map_of(view.spec.get("os")).get("name")}
+    told |= {("spec", "nodeSelector", key): selector.get(key) for key in _OS_LABELS}
+    holders: list[tuple[Path, Mapping[str, object]]] = [(("spec",), view.spec)]
+    holders += [(container.path, container.data) for container in view.all_containers()]
+    for place, holder in holders:
+        if map_of(holder.get("securityContext")).get("windowsOptions"):
+            told[(*place, "securityContext", "windowsOptions")] = "windows"
+    path = next((path for path, value in told.items() if value == "windows"), None)
+    if path is None:
+        return []
+    message = "the pod is one for Windows, and the sidecar runs on Linux only; accepted: a pod for Linux"
+    return [Problem("windows", message, path)]
+
+
+def _annotation(key: str) -> Path:
+    return ("metadata", "annotations", key)
