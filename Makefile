@@ -14,6 +14,9 @@ BIN        := $(VENV)/bin
 STAMP      := $(VENV)/.eastgate-ready
 # One more than there are cores: many tests wait for sockets.
 JOBS       ?= $(shell echo $$(( $$(nproc) + 1 )))
+COMPILE    := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.12
+# What the control plane imports, of the core's dependencies and of its own; versions are those of locks/dev.txt.
+WEBHOOK_PACKAGES := PyJWT cryptography PyYAML google-re2 typer rich prometheus-client flask kubernetes httptools msgspec
 export PYTHONHASHSEED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -58,10 +61,9 @@ wheel: venv
 
 lock: venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.12 \
-	  --group dev --extra webhook --output-file locks/dev.txt pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.12 \
-	  --output-file locks/sidecar.txt pyproject.toml
+	$(COMPILE) --group dev --extra webhook --output-file locks/dev.txt pyproject.toml
+	$(COMPILE) --no-emit-package grpcio --output-file locks/sidecar.txt pyproject.toml
+	printf '%s\n' $(WEBHOOK_PACKAGES) | $(COMPILE) --constraint locks/dev.txt --output-file locks/webhook.txt -
 
 clean:
 	rm -rf $(VENV) .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
