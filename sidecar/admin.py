@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import h11
 
 from sidecar.metrics import CONTENT_TYPE, Reading, render_page
+from sidecar.sockets import bind_socket
 
 logger = logging.getLogger("eastgate.admin")
 
@@ -29,17 +30,24 @@ MAX_HEAD = 8 * 1024
 HEAD_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 MAX_CONNECTIONS = 64
-"""Kubelet, a scraper or two and a person. One more ends the oldest: idle callers must not keep a probe out."""
+"""Kubelet, a scraper or two and a person. One more ends the oldest of those that have not asked yet: idle callers must
+not keep a probe out, nor end one that is being answered."""
+
+MAX_ANSWERING = 64
+"""Requests being answered at a time; one more is told 503."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdminRequest:
-    """``local``: the caller is on this host. ``browser``: the request was made by a page in a browser."""
+    """``local``: the caller is on this host. ``browser``: the request was made by a page in a browser. ``agent``: the
+    caller's own name for itself.
+    """
 
     method: str
     path: str
     local: bool
     browser: bool
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,10 @@ class AdminAnswer:
 
 
 type Handler = Callable[[AdminRequest], Awaitable[AdminAnswer]]
+
+
+class NoAnswer(Exception):  # noqa: N818 (what becomes of it)
+    """Close the connection without a word: for callers that take any answer for success."""
 
 
 class Readiness:
@@ -80,16 +92,25 @@ class AdminServer:
 
     def __init__(self) -> None:
         self._routes: dict[str, dict[str, Handler]] = {}
+        self._patient: set[str] = set()
         self._server: asyncio.Server | None = None
-        self._tasks: dict[asyncio.Task[None], None] = {}  # in order of arrival
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._idle: dict[asyncio.Task[None], None] = {}  # those that have not asked yet, in order of arrival
+        self._answering = 0
 
-    def route(self, method: str, path: str, handler: Handler) -> None:
-        """Answer ``method path``. HEAD comes with GET."""
+    def route(self, method: str, path: str, handler: Handler, *, patient: bool = False) -> None:
+        """Answer ``method path``. HEAD comes with GET. ``patient``: the handler bounds its own time."""
         self._routes.setdefault(path, {})[method] = handler
+        if patient:
+            self._patient.add(path)
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; returns where. Raises ``OSError``."""
-        self._server = await asyncio.start_server(self._accept, host, port, limit=MAX_HEAD, backlog=64)
+        """Listen, on all addresses where ``host`` is empty; returns where. Raises ``OSError``."""
+        if host:
+            self._server = await asyncio.start_server(self._accept, host, port, limit=MAX_HEAD, backlog=64)
+        else:
+            listening = bind_socket("", port, shared=False)
+            self._server = await asyncio.start_server(self._accept, sock=listening, limit=MAX_HEAD, backlog=64)
         address = self._server.sockets[0].getsockname()
         return address[0], address[1]
 
@@ -107,23 +128,28 @@ class AdminServer:
         if task is None:
             writer.transport.abort()
             return
-        if len(self._tasks) >= MAX_CONNECTIONS:
-            oldest = next(iter(self._tasks))
-            del self._tasks[oldest]
+        if len(self._idle) >= MAX_CONNECTIONS:
+            oldest = next(iter(self._idle))
+            del self._idle[oldest]
             oldest.cancel()
-        self._tasks[task] = None
+        self._idle[task] = self._tasks[task] = None
         try:
-            await self._serve(reader, writer)
+            await self._serve(task, reader, writer)
+        except NoAnswer:
+            writer.transport.abort()
         except (OSError, EOFError, TimeoutError, h11.ProtocolError):
             pass
         except Exception as error:
             logger.error("admin request failed", extra={"fault": type(error).__name__})
         finally:
             self._tasks.pop(task, None)
+            self._idle.pop(task, None)
             with contextlib.suppress(Exception):
                 writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         try:
             async with asyncio.timeout(HEAD_SECONDS):
@@ -135,8 +161,8 @@ class AdminServer:
             peer = writer.get_extra_info("peername")
             request = _read_request(event, peer[0] if peer else "")
             method = request.method
-            async with asyncio.timeout(ANSWER_SECONDS):
-                answer = await self._answer(request)
+            self._idle.pop(task, None)
+            answer = await self._answer_among_others(request)
         headers = [
             (b"content-type", answer.content_type.encode()),
             (b"content-length", b"%d" % len(answer.body)),
@@ -151,8 +177,18 @@ class AdminServer:
             writer.write(protocol.send(h11.Data(data=answer.body)) or b"")
         await asyncio.wait_for(writer.drain(), ANSWER_SECONDS)
 
+    async def _answer_among_others(self, request: AdminRequest) -> AdminAnswer:
+        if self._answering >= MAX_ANSWERING:
+            return AdminAnswer(503, b"busy\n")
+        self._answering += 1
+        try:
+            async with asyncio.timeout(None if self._find(request.path) in self._patient else ANSWER_SECONDS):
+                return await self._answer(request)
+        finally:
+            self._answering -= 1
+
     async def _answer(self, request: AdminRequest) -> AdminAnswer:
-        methods = self._find(request.path)
+        methods = self._routes.get(self._find(request.path))
         if methods is None:
             return AdminAnswer(404, b"not found\n")
         handler = methods.get("GET" if request.method == "HEAD" else request.method)
@@ -160,16 +196,18 @@ class AdminServer:
             return AdminAnswer(405, b"method not allowed\n", allow=", ".join(sorted(methods)))
         try:
             return await handler(request)
+        except NoAnswer:
+            raise
         except Exception as error:
             logger.error("admin route failed", exc_info=error)
             return AdminAnswer(500, b"internal error\n")
 
-    def _find(self, path: str) -> dict[str, Handler] | None:
-        """The route of a path: itself, else the longest prefix that ends in ``/``."""
+    def _find(self, path: str) -> str:
+        """The route of a path: itself, else the longest prefix that ends in ``/``; empty where there is none."""
         if path in self._routes:
-            return self._routes[path]
+            return path
         covering = [prefix for prefix in self._routes if prefix.endswith("/") and path.startswith(prefix)]
-        return self._routes[max(covering, key=len)] if covering else None
+        return max(covering, key=len, default="")
 
 
 async def _read_head(protocol: h11.Connection, reader: asyncio.StreamReader) -> h11.Request:
@@ -187,10 +225,11 @@ async def _read_head(protocol: h11.Connection, reader: asyncio.StreamReader) -> 
 
 
 def _read_request(event: h11.Request, peer: str) -> AdminRequest:
-    names = {bytes(name) for name, _ in event.headers}
+    headers = {bytes(name): bytes(value) for name, value in event.headers}
     path = event.target.partition(b"?")[0].decode("latin-1")
-    browser = b"origin" in names or b"sec-fetch-site" in names
-    return AdminRequest(event.method.decode("ascii"), path, _is_local(peer), browser)
+    browser = b"origin" in headers or b"sec-fetch-site" in headers
+    agent = headers.get(b"user-agent", b"").decode("latin-1")
+    return AdminRequest(event.method.decode("ascii"), path, _is_local(peer), browser, agent)
 
 
 def _is_local(peer: str) -> bool:

@@ -29,11 +29,9 @@ from sidecar._mitmproxy import (
 from sidecar.connection import KeyFetcher, SidecarHandler
 from sidecar.endpoint import Endpoint
 from sidecar.options import Limits
+from sidecar.sockets import BACKLOG, bind_socket
 
 logger = logging.getLogger("eastgate.proxy")
-
-BACKLOG = 4096
-"""Connections waiting to be accepted; the kernel caps it at net.core.somaxconn (4096 since Linux 5.4)."""
 
 
 class ServeMode(ProxyMode):  # type: ignore[no-untyped-call]
@@ -147,23 +145,6 @@ class InboundInstance(SidecarInstance[InboundMode]):  # type: ignore[no-untyped-
             return None
         context.client.sockname = (host, port)
         return host, port
-
-
-def bind_socket(host: str, port: int) -> socket.socket:
-    """A bound socket: IPv4, IPv6, or both where ``host`` is empty or ``::``. Workers share the port (SO_REUSEPORT)."""
-    if host in ("", "::") and socket.has_dualstack_ipv6():
-        try:
-            return socket.create_server(
-                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, reuse_port=True, backlog=BACKLOG
-            )
-        except OSError:
-            if host == "::":
-                raise
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.getaddrinfo(
-        host or None, port, family if not host or ":" in host else 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
-    )
-    return socket.create_server(found[0][4][:2], family=found[0][0], reuse_port=True, backlog=BACKLOG)
 
 
 def _plain_host(host: str) -> str:

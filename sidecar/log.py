@@ -128,12 +128,12 @@ class Journal:
 
 
 class DecisionLog:
-    """Writes one record a decision. ``mode`` is the workload's."""
+    """Writes one record a decision. ``mode`` is the workload's, and may change with the plan."""
 
     def __init__(self, journal: Journal, options: LogOptions, mode: str) -> None:
         self._journal = journal
         self._share = options.allows
-        self._mode = mode
+        self.mode = mode
         self._threshold = read_level(options.level)
         self._second = 0
         self._prefix = ""
@@ -150,7 +150,7 @@ class DecisionLog:
             decision,
             time=self._stamp(time.time()),
             seconds=outcome.seconds,
-            mode=self._mode,
+            mode=self.mode,
             status=outcome.status,
         )
         self._journal.add(line.encode("ascii") + b"\n")

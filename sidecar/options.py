@@ -1,10 +1,13 @@
-"""What ``eastgate serve`` and the container are started with, as frozen values. Parsed by the command line."""
+"""What ``eastgate serve`` and ``eastgate sidecar run`` are started with, as frozen values. The command line parses."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from eastgate.model.workloads import Workload
+from eastgate.model.workloads import KeysUnavailable, Workload
+from eastgate.pods import names
+from eastgate.pods.probes import AppProbe
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,12 @@ class LogOptions:
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """``policies`` are paths as given (``-`` for stdin); ``upstream`` and ``listen`` are (host, port)."""
+    """``policies`` are paths as given (``-`` for stdin); ``upstream`` and ``listen`` are (host, port). Without an
+    ``upstream`` every connection leads where its client had dialled before the kernel redirected it.
+    """
 
     policies: tuple[str, ...]
-    upstream: tuple[str, int]
+    upstream: tuple[str, int] | None
     listen: tuple[str, int]
     workload: Workload = field(default_factory=Workload)
     admin: tuple[str, int] | None = None
@@ -56,3 +61,23 @@ class ServeOptions:
     trusted_ca: str | None = None
     """PEM text added to the system's trust, for JWKS hosts that no policy gives a CA of its own. ``sidecar.jwks.store``
     honours it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodOptions:
+    """``engine`` is what the pod has in common with ``serve``; its policies and its workload are not looked at, for
+    they come from the three folders. ``ports`` are the named ones of the app's containers. ``expect_redirection``: not
+    ready unless the kernel's rules are proven to be there.
+    """
+
+    engine: ServeOptions
+    namespace: str
+    name: str = ""
+    address: str = ""
+    bundle: str = names.BUNDLE_MOUNT
+    shards: str = names.SHARDS_MOUNT
+    pod: str = names.POD_MOUNT
+    ports: tuple[tuple[str, int], ...] = ()
+    probes: Mapping[str, AppProbe] = field(default_factory=dict)
+    keys_unavailable: KeysUnavailable = KeysUnavailable.UNAVAILABLE
+    expect_redirection: bool = False

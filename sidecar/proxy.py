@@ -27,10 +27,12 @@ class Proxy:
 
     def __init__(self, gate: Gate, key_store: KeyFetcher, options: ServeOptions, *, inbound: bool = False) -> None:
         check_version()
-        limits, opaque_ports = options.limits, options.opaque_ports
+        limits = options.limits
+        self.opaque_ports = options.opaque_ports
+        """Of connections that come from now on."""
 
         def make_top_lane(context: Context) -> Layer:
-            return TopLane(context, gate, limits, opaque_ports)
+            return TopLane(context, gate, limits, self.opaque_ports)
 
         self._addon = EastgateAddon(make_top_lane, key_store, limits)
         self._master = make_master(self._addon)
@@ -40,6 +42,8 @@ class Proxy:
         if inbound:
             self._instance = InboundInstance(InboundMode(full_spec="eastgateinbound", data="", **listen), self._addon)  # type: ignore[arg-type]
         else:
+            if options.upstream is None:
+                raise ValueError("no upstream, and connections are not led where they were dialled")
             upstream = f"{options.upstream[0]}:{options.upstream[1]}"
             mode = ServeMode(full_spec=f"eastgateserve:{upstream}", data=upstream, **listen)  # type: ignore[arg-type]
             self._instance = ServeInstance(mode, self._addon)

@@ -1,9 +1,8 @@
-"""Policy files as one compiled state, and when it is time for another.
+"""Policies as one compiled state; policy files as such a state, and when it is time for another.
 
-A *snapshot* is the texts of all files, the plan compiled from them and everything there was to say about them. It has
-errors or it may be put in force, never something between. Watching is asking for the status of every file, twice: a
-change counts when it stood still for one interval, because a file that is just being written may be a valid, shorter
-policy. Mounted ConfigMaps change by a symbolic link being swapped; the files' own status shows that too.
+A *snapshot* is a plan, what it was compiled from and everything there was to say about it. It has errors or it may be
+put in force, never something between. Watching files is asking for the status of every one, twice: a change counts when
+it stood still for one interval, because a file that is just being written may be a valid, shorter policy.
 
 Knows: files, and the order read, compile, review. Must not know: YAML, policies, or who is served by a plan. Blocking
 and slow (hundreds of milliseconds for a large set): call it from a thread.
@@ -12,6 +11,7 @@ and slow (hundreds of milliseconds for a large set): call it from a thread.
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +31,42 @@ type Sources = tuple[tuple[str, str], ...]
 """(file, text) of every policy file."""
 
 
+class Material(ABC):
+    """What a plan is compiled from, complete: a worker in another process is handed it and compiles the same plan.
+
+    Values that are equal compile to the same.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def compile(self) -> Snapshot:
+        """Compile. Slow, and never raises for what a policy says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """``plan`` is None when ``diagnostics`` hold an error."""
+    """``plan`` is None when it must not be put in force. ``digest`` names the policies for those who look from outside.
+    ``opaque_ports`` None: those that the process was started with.
+    """
 
-    sources: Sources
+    material: Material
     plan: Plan | None
     diagnostics: tuple[Diagnostic, ...]
+    digest: str = ""
+    opaque_ports: frozenset[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFiles(Material):
+    """Files that were read, for a workload that the command line described. An error in one leaves no plan."""
+
+    sources: Sources
+    workload: Workload
+
+    def compile(self) -> Snapshot:
+        """Read, review, compile."""
+        return compile_snapshot(self.sources, self.workload)
 
 
 def take_snapshot(paths: Sequence[str], stdin: str | None, workload: Workload) -> Snapshot:
@@ -45,10 +74,11 @@ def take_snapshot(paths: Sequence[str], stdin: str | None, workload: Workload) -
     try:
         sources = tuple(read_sources(paths, stdin))
     except SourceError as error:
-        return Snapshot((), None, (_complain(error.path, "unreadable", error.why),))
+        return Snapshot(PolicyFiles((), workload), None, (_complain(error.path, "unreadable", error.why),))
     if not sources:
         why = f"no policy file, {', '.join(f'`*{suffix}`' for suffix in SUFFIXES)} are read"
-        return Snapshot((), None, (_complain(paths[0] if paths else "-", "no-files", why),))
+        complaint = _complain(paths[0] if paths else "-", "no-files", why)
+        return Snapshot(PolicyFiles((), workload), None, (complaint,))
     return compile_snapshot(sources, workload)
 
 
@@ -61,7 +91,9 @@ def compile_snapshot(sources: Sources, workload: Workload) -> Snapshot:
         plan = compile_plan(policy_set, workload)
         found += plan.diagnostics
     diagnostics = sort_diagnostics(found)
-    return Snapshot(sources, None if has_errors(diagnostics) else plan, diagnostics)
+    if has_errors(diagnostics):
+        plan = None
+    return Snapshot(PolicyFiles(sources, workload), plan, diagnostics, plan.digest if plan is not None else "")
 
 
 def demand_plan(snapshot: Snapshot) -> Plan:

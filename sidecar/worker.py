@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from eastgate.compile.plan import Plan
 from sidecar.gate import Gate, Outcome
 from sidecar.jwks.store import KeyStore, read_settings
 from sidecar.log import DecisionLog, Journal
@@ -38,24 +37,26 @@ class Worker:
         )
         self._gate: Gate | None = None
         self._proxy: Proxy | None = None
+        self._log = DecisionLog(journal, options.log, "")
+        self._name = ""
 
-    async def start(self, plan: Plan) -> tuple[str, int]:
+    async def start(self, snapshot: Snapshot) -> tuple[str, int]:
         """Fetch keys, then listen; returns where. Raises ``OSError`` when the address cannot be had."""
+        plan = demand_plan(snapshot)
         self._journal.attach(asyncio.get_running_loop())
         await self._keys.prefetch(plan.sources, START_PREFETCH_SECONDS)
-        mode = str(self._options.workload.mode)
-        log = DecisionLog(self._journal, self._options.log, mode)
-        count, write = self._metrics.observe, log.observe
+        count, write = self._metrics.observe, self._log.observe
 
         def observe(outcome: Outcome) -> None:
             count(outcome)
             write(outcome)
 
         self._gate = Gate(plan, self._keys, observe)
-        self._proxy = proxy = Proxy(self._gate, self._keys, self._options)
+        self._proxy = proxy = Proxy(self._gate, self._keys, self._options, inbound=self._options.upstream is None)
+        self._take(snapshot)
         self._metrics.show("eastgate_connections", lambda: [((), float(proxy.connections))])
         self._metrics.show("eastgate_workers", lambda: [((), 1.0)])
-        self._metrics.show("eastgate_bundle_info", lambda: [((self.digest,), 1.0)])
+        self._metrics.show("eastgate_bundle_info", lambda: [((self._name,), 1.0)])
         self._metrics.show("eastgate_jwks_keys", lambda: self._show("keys"))
         self._metrics.show("eastgate_jwks_age_seconds", lambda: self._show("age"))
         self._metrics.show("eastgate_jwks_stale", lambda: self._show("stale"))
@@ -66,13 +67,23 @@ class Worker:
         """The digest of the plan in force, empty before there is one."""
         return self._gate.plan.digest if self._gate is not None else ""
 
-    async def apply(self, plan: Plan) -> None:
+    async def apply(self, snapshot: Snapshot) -> None:
         """Put another plan in force. Its keys are asked for before; keys that only the old one needed are dropped."""
         if self._gate is None:
             raise RuntimeError("not started")
+        plan = demand_plan(snapshot)
         await self._keys.prefetch(plan.sources, RELOAD_PREFETCH_SECONDS)
         self._gate.swap(plan)
+        self._take(snapshot)
         await self._keys.retain(plan.sources)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        """What of a snapshot is not the gate's."""
+        plan = demand_plan(snapshot)
+        self._name = snapshot.digest
+        self._log.mode = str(plan.workload.mode)
+        if self._proxy is not None and snapshot.opaque_ports is not None:
+            self._proxy.opaque_ports = snapshot.opaque_ports
 
     def read(self) -> Reading:
         """What was counted."""
@@ -110,13 +121,13 @@ class LocalFleet:
 
     async def start(self, snapshot: Snapshot) -> tuple[str, int]:
         """Start; returns where it accepts. Raises ``OSError``."""
-        address = await self._worker.start(demand_plan(snapshot))
+        address = await self._worker.start(snapshot)
         self._accepting = True
         return address
 
     async def apply(self, snapshot: Snapshot) -> None:
         """Put new policies in force."""
-        await self._worker.apply(demand_plan(snapshot))
+        await self._worker.apply(snapshot)
 
     async def read(self) -> list[Reading]:
         """Nothing beyond what the process itself counts."""

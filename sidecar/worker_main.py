@@ -19,7 +19,7 @@ from sidecar.log import Journal, install_log
 from sidecar.loops import make_loop, tune_memory
 from sidecar.metrics import Metrics
 from sidecar.options import ServeOptions
-from sidecar.snapshot import Sources, compile_snapshot, demand_plan
+from sidecar.snapshot import Material
 from sidecar.worker import Worker
 
 logger = logging.getLogger("eastgate.worker")
@@ -51,11 +51,11 @@ class _Conversation:
 
     async def _dispatch(self, command: str, arguments: tuple[object, ...]) -> dict[str, object]:
         match command, arguments:
-            case "start", (ServeOptions() as options, tuple() as sources):
-                return await self._start(options, sources)
-            case "apply", (tuple() as sources,):
+            case "start", (ServeOptions() as options, Material() as material):
+                return await self._start(options, material)
+            case "apply", (Material() as material,):
                 async with self._changing:
-                    return await self._apply(sources)
+                    return await self._apply(material)
             case "read", ():
                 if self._worker is None:
                     return {"reading": [], "sources": []}
@@ -65,21 +65,20 @@ class _Conversation:
                 return {}
         raise ValueError(command)
 
-    async def _start(self, options: ServeOptions, sources: Sources) -> dict[str, object]:
+    async def _start(self, options: ServeOptions, material: Material) -> dict[str, object]:
         self._options = options
         install_log(options.log, self._journal, lambda fault: self._metrics.count("eastgate_faults_total", fault))
-        plan = demand_plan(compile_snapshot(sources, options.workload))
+        snapshot = material.compile()
         worker = Worker(options, self._journal, self._metrics)
-        address = await worker.start(plan)
+        address = await worker.start(snapshot)
         self._worker = worker
         tune_memory()
         return {"address": address, "digest": worker.digest}
 
-    async def _apply(self, sources: Sources) -> dict[str, object]:
-        if self._worker is None or self._options is None:
+    async def _apply(self, material: Material) -> dict[str, object]:
+        if self._worker is None:
             raise ValueError("not started")
-        snapshot = await asyncio.to_thread(compile_snapshot, sources, self._options.workload)
-        await self._worker.apply(demand_plan(snapshot))
+        await self._worker.apply(await asyncio.to_thread(material.compile))
         return {"digest": self._worker.digest}
 
     async def end(self, seconds: float) -> None:

@@ -22,7 +22,7 @@ import time
 from sidecar.frames import read_answer, write_command
 from sidecar.metrics import Metrics, Reading, add_readings, keep_counters
 from sidecar.options import ServeOptions
-from sidecar.snapshot import Snapshot, Sources
+from sidecar.snapshot import Material, Snapshot, demand_plan
 
 logger = logging.getLogger("eastgate.workers")
 
@@ -61,7 +61,7 @@ class WorkerProcess:
         self._answers: dict[int, asyncio.Future[dict[str, object]]] = {}
         self._numbers = itertools.count(1)
 
-    async def start(self, options: ServeOptions, sources: Sources) -> tuple[str, int]:
+    async def start(self, options: ServeOptions, material: Material) -> tuple[str, int]:
         """Start the process and wait until it accepts; returns where. Raises ``WorkerError`` or ``OSError``."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -74,7 +74,7 @@ class WorkerProcess:
             )
         reader, self._writer = await asyncio.open_connection(sock=ours)
         self._listening = asyncio.get_running_loop().create_task(self._listen(reader), name=f"worker {self.number}")
-        answer = await self.ask("start", options, sources, seconds=START_SECONDS)
+        answer = await self.ask("start", options, material, seconds=START_SECONDS)
         match answer.get("address"):
             case [str() as host, int() as port]:
                 self.accepting = True
@@ -172,7 +172,7 @@ class ProcessFleet:
     def __init__(self, options: ServeOptions, metrics: Metrics) -> None:
         self._options = options
         self._metrics = metrics
-        self._sources: Sources = ()
+        self._material: Material | None = None
         self._digest = ""
         self._ending = False
         self._processes = [WorkerProcess(number) for number in range(options.workers)]
@@ -184,7 +184,7 @@ class ProcessFleet:
         self._take(snapshot)
         try:
             addresses = await asyncio.gather(
-                *(process.start(self._options, self._sources) for process in self._processes)
+                *(process.start(self._options, snapshot.material) for process in self._processes)
             )
         except BaseException:
             await asyncio.gather(*(process.end(0.0) for process in self._processes))
@@ -197,7 +197,9 @@ class ProcessFleet:
     async def apply(self, snapshot: Snapshot) -> None:
         """Hand new policies to every worker. One that does not take them is replaced by one that starts with them."""
         self._take(snapshot)
-        await asyncio.gather(*(self._renew(process) for process in self._processes if process.accepting))
+        await asyncio.gather(
+            *(self._renew(process, snapshot.material) for process in self._processes if process.accepting)
+        )
 
     async def read(self) -> list[Reading]:
         """What all workers counted, those that are gone included."""
@@ -232,13 +234,12 @@ class ProcessFleet:
         await asyncio.gather(*(process.end(5.0) for process in self._processes))
 
     def _take(self, snapshot: Snapshot) -> None:
-        if snapshot.plan is None:
-            raise ValueError("a snapshot with errors")
-        self._sources, self._digest = snapshot.sources, snapshot.plan.digest
+        self._digest = demand_plan(snapshot).digest
+        self._material = snapshot.material
 
-    async def _renew(self, process: WorkerProcess) -> None:
+    async def _renew(self, process: WorkerProcess, material: Material) -> None:
         try:
-            answer = await process.ask("apply", self._sources)
+            answer = await process.ask("apply", material)
             why = "" if answer.get("digest") == self._digest else "it has other ones in force"
         except WorkerError as error:
             why = str(error)
@@ -268,15 +269,18 @@ class ProcessFleet:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
             self._processes[number] = process = WorkerProcess(number)
-            sources = self._sources
+            material = self._material
+            if material is None:  # there are no supervisors before there are policies
+                continue
             try:
-                await process.start(self._options, sources)
+                await process.start(self._options, material)
             except (WorkerError, OSError) as error:
                 logger.error("worker %d did not start: %s", number, error)
                 await process.end(0.0)
                 continue
-            if sources is not self._sources:
-                await self._renew(process)
+            latest = self._material
+            if latest is not material and latest is not None:
+                await self._renew(process, latest)
             logger.info("worker %d accepts again", number)
 
 

@@ -14,11 +14,19 @@ from typing import Annotated, Any
 import typer
 
 from eastgate import __version__
+from eastgate.cli.controller import controller
+from eastgate.cli.controller import controller
 from eastgate.cli.demo import demo
 from eastgate.cli.explain import explain
+from eastgate.cli.inject import inject
 from eastgate.cli.lint import lint
+from eastgate.cli.redirect import redirect
 from eastgate.cli.serve import serve
+from eastgate.cli.sidecar import sidecar
 from eastgate.cli.token import token
+from eastgate.cli.webhook import webhook
+
+IMAGES = "In the images"
 
 app = typer.Typer(
     name="eastgate",
@@ -30,7 +38,13 @@ app = typer.Typer(
 app.command(short_help="Enforce policies in front of one application.")(serve)
 app.command(short_help="Decide a request and say why.")(explain)
 app.command(short_help="Check policy files.")(lint)
+app.command(short_help="Inject the sidecar into manifests.")(inject)
 app.add_typer(token, name="token")
+sidecar.command(short_help="Send the pod's inbound traffic to the sidecar.")(redirect)
+app.add_typer(sidecar, name="sidecar", rich_help_panel=IMAGES)
+app.command(short_help="Inject pods and validate policies at admission.", rich_help_panel=IMAGES)(webhook)
+app.command(short_help="Bring policies to the pods.", rich_help_panel=IMAGES)(controller)
+app.command(short_help="Bring policies and routes to the pods.", rich_help_panel="In the images")(controller)
 app.command(short_help="See the four scenarios work on this machine.")(demo)
 
 

@@ -26,6 +26,7 @@ from sidecar.serve import claim_address
 from sidecar.snapshot import take_snapshot
 from sidecar.workers import ProcessFleet
 from tests.live.client import connect, request_http1
+from tests.live.forking import run_forked
 from tests.live.serving import ROOT, Served, serve
 from tests.live.upstream import Upstream, run_upstream
 from tests.tokens import key_set
@@ -91,13 +92,16 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> float:
 
 
 def run_to_end(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "eastgate", "serve", "--upstream", "http://127.0.0.1:1", *arguments]
+    command = ["serve", "--upstream", "http://127.0.0.1:1", *arguments]
+    if stdin is None:
+        return run_forked(command, ROOT)
+    command = [sys.executable, "-m", "eastgate", *command]
     return subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=30)
 
 
 def test_the_whole_life(file: Path, upstream: Upstream) -> None:
     port = free_port()
-    with serve([file], upstream.port, *FLAGS, "--admin", f"127.0.0.1:{port}") as served:
+    with serve([file], upstream.port, *FLAGS, "--admin", f"127.0.0.1:{port}", fresh=True) as served:
         assert status(served) == 401
         assert admin(port, "/healthz")[0] == 200
         assert admin(port, "/readyz")[0] == 200
@@ -117,7 +121,10 @@ def test_the_whole_life(file: Path, upstream: Upstream) -> None:
 def test_sigterm_finishes_what_is_in_flight(file: Path, upstream: Upstream) -> None:
     file.write_text(policy("other"))
     port = free_port()
-    with serve([file], upstream.port, *FLAGS, "--admin", f"127.0.0.1:{port}") as served, connect(served.port) as client:
+    with (
+        serve([file], upstream.port, *FLAGS, "--admin", f"127.0.0.1:{port}", fresh=True) as served,
+        connect(served.port) as client,
+    ):
         client.sendall(b"POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab")
         time.sleep(0.3)
         served.process.send_signal(signal.SIGTERM)
@@ -224,7 +231,7 @@ def counted(port: int) -> float:
 
 def test_workers(file: Path, upstream: Upstream) -> None:
     port = free_port()
-    with serve([file], upstream.port, *FLAGS, "--workers", "2", "--admin", f"127.0.0.1:{port}") as served:
+    with serve([file], upstream.port, *FLAGS, "--workers", "2", "--admin", f"127.0.0.1:{port}", fresh=True) as served:
         pids = children(served.process.pid)
         assert len(pids) == 2
         for _ in range(20):
@@ -256,14 +263,19 @@ def test_a_worker_that_is_stuck_is_replaced(file: Path, upstream: Upstream, monk
     snapshot = take_snapshot([str(file)], None, Workload())
     options = ServeOptions((str(file),), ("127.0.0.1", upstream.port), claim_address("127.0.0.1", 0), workers=2)
 
+    others = set(children(os.getpid()))
+
+    def working() -> list[int]:
+        return [pid for pid in children(os.getpid()) if pid not in others]
+
     async def scenario() -> None:
         fleet = ProcessFleet(options, Metrics())
         _, port = await fleet.start(snapshot)
         try:
-            [first, second] = children(os.getpid())
+            [first, second] = working()
             os.kill(first, signal.SIGSTOP)
             async with asyncio.timeout(10):
-                while first in (now := children(os.getpid())) or len(now) < 2:
+                while first in (now := working()) or len(now) < 2:
                     await asyncio.sleep(0.05)
                 while not all(process.accepting for process in fleet._processes):
                     await asyncio.sleep(0.05)
@@ -278,7 +290,7 @@ def test_a_worker_that_is_stuck_is_replaced(file: Path, upstream: Upstream, monk
 
 
 def test_workers_end_with_their_parent(file: Path, upstream: Upstream) -> None:
-    with serve([file], upstream.port, *FLAGS, "--workers", "2") as served:
+    with serve([file], upstream.port, *FLAGS, "--workers", "2", fresh=True) as served:
         pids = children(served.process.pid)
         served.process.kill()
         served.process.wait()

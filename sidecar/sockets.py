@@ -1,0 +1,54 @@
+"""Listening sockets: on one address, on all there are, alone or shared with other workers.
+
+Knows: address families, ports. Must not know: who listens, or what is said.
+"""
+
+from __future__ import annotations
+
+import socket
+
+BACKLOG = 4096
+"""Connections waiting to be accepted; the kernel caps it at net.core.somaxconn (4096 since Linux 5.4)."""
+
+
+def bind_socket(host: str, port: int, *, shared: bool = True) -> socket.socket:
+    """A bound socket: IPv4, IPv6, or both where ``host`` is empty or ``::``. An empty one takes what the machine has.
+
+    ``shared`` lets other workers bind the same port (SO_REUSEPORT). Raises ``OSError``.
+    """
+    if host in ("", "::") and socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, reuse_port=shared, backlog=BACKLOG
+            )
+        except OSError:
+            if host == "::":
+                raise
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.getaddrinfo(
+        host or None, port, family if not host or ":" in host else 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
+    )
+    return socket.create_server(found[0][4][:2], family=found[0][0], reuse_port=shared, backlog=BACKLOG)
+
+
+def claim_address(host: str, port: int) -> tuple[str, int]:
+    """A numeric address and a port that nobody listens on. Raises ``OSError``.
+
+    The workers share the port, which by itself would also let a second program slip in beside a first one; so it is
+    bound once without sharing. An empty ``host`` stays empty: all addresses.
+    """
+    if not host:
+        with bind_socket("", port, shared=False) as probe:
+            return "", int(probe.getsockname()[1])
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        bound = probe.getsockname()
+    return bound[0], bound[1]
+
+
+def join_address(host: str, port: int) -> str:
+    """``HOST:PORT``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
