@@ -15,7 +15,7 @@ import typer
 
 from eastgate import __version__
 from eastgate.cli.controller import controller
-from eastgate.cli.controller import controller
+from eastgate.cli.convert import convert
 from eastgate.cli.demo import demo
 from eastgate.cli.explain import explain
 from eastgate.cli.inject import inject
@@ -39,6 +39,7 @@ app.command(short_help="Enforce policies in front of one application.")(serve)
 app.command(short_help="Decide a request and say why.")(explain)
 app.command(short_help="Check policy files.")(lint)
 app.command(short_help="Inject the sidecar into manifests.")(inject)
+app.command(short_help="Say foreign policies in our own kinds.")(convert)
 app.add_typer(token, name="token")
 sidecar.command(short_help="Send the pod's inbound traffic to the sidecar.")(redirect)
 app.add_typer(sidecar, name="sidecar", rich_help_panel=IMAGES)

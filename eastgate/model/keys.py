@@ -24,11 +24,21 @@ class LocalKeys:
         return f"LocalKeys(origin={self.origin!r})"
 
 
+RETRY_TRIGGERS = (
+    "5xx",
+    "gateway-error",
+    "reset",
+    "connect-failure",
+    "retriable-4xx",
+    "refused-stream",
+    "retriable-status-codes",
+)
+"""Envoy's words for what makes a fetch be tried again (``retry_on``)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Retries inside one fetch. Waits are seconds; ``triggers`` as Envoy's retry_on (``5xx``, ``gateway-error``,
-    ``connect-failure``, ``reset``, ``retriable-status-codes``, ``retriable-4xx``, ``refused-stream``).
-    """
+    """Retries inside one fetch. Waits are seconds; ``triggers`` are some of ``RETRY_TRIGGERS``."""
 
     attempts: int = 0
     base_interval: float = 1.0

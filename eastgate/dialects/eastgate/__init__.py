@@ -16,7 +16,8 @@ They have the shape of Gloo's, so that a Gloo policy becomes ours by its first l
         missing: Deny                        # Deny | Allow: a request without a token
         failed: Deny                         # Deny | Allow: a request with a bad one
         # validationPolicy: REQUIRE_VALID    # or Gloo's word for both
-        providers:                           # any of them; every token that is found must be good
+        tokens: All                          # All | Any: every token that is found must be good, or one of them
+        providers:                           # any of them
           login:
             issuer: https://login.example.com/
             audiences: [orders]
@@ -30,6 +31,7 @@ They have the shape of Gloo's, so that a Gloo policy becomes ours by its first l
             claimsToHeaders:
             - {claim: org, header: x-org, append: false}
             - {path: [realm_access, roles], header: x-roles}
+            customDelimiter: ","             # of what is appended; "": another header field
             outputPayloadToHeader: x-payload
             remote:                          # a JWKS behind a URL
               url: https://login.example.com/.well-known/jwks.json
@@ -39,13 +41,14 @@ They have the shape of Gloo's, so that a Gloo policy becomes ours by its first l
               cacheDuration: 5m
               timeout: 5s
               failedRefetchDuration: 1s
-              retryPolicy: {numRetries: 1, backoff: {baseInterval: 1s, maxInterval: 10s}}
+              retryPolicy: {numRetries: 1, retryOn: [5xx, reset], backoff: {baseInterval: 1s, maxInterval: 10s}}
           partner:
             local:                           # or jwks: the same by another name; PEM, JWK or JWKS
               configMapRef: {name: partner-keys, key: jwks.json}   # or secretRef, or inline: text
         claims:                              # all entries; one of values, none of notValues; * is a wildcard
         - {key: org, values: [internal, "partner-*"]}
         - {path: [realm_access, roles], values: [buyer], notValues: [blocked]}
+        - {key: tier, valueType: String, values: [gold]}   # String | StringArray: that type only, no wildcards
         requiredScopes: ["orders:read"]      # all of them
 
 Instead of ``claims`` and ``requiredScopes`` there may be ordered rules, of which the first that matches decides; all

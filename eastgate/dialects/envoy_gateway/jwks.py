@@ -16,7 +16,7 @@ from eastgate.dialects.gateway.tls import Trust
 from eastgate.dialects.gateway.values import read_duration, read_text_items
 from eastgate.dialects.values import Fields, Reporter, show
 from eastgate.model.diagnostics import suggest_name
-from eastgate.model.keys import KeySource, LocalKeys, RemoteKeys, Retry
+from eastgate.model.keys import RETRY_TRIGGERS, KeySource, LocalKeys, RemoteKeys, Retry
 
 MOST_BACKENDS = 16
 LONGEST_URI = 253
@@ -28,15 +28,6 @@ FAILED_REFETCH = 1.0
 RETRIES = 2
 """Envoy Gateway's defaults; the third is Envoy's."""
 
-RETRY_TRIGGERS = (
-    "5xx",
-    "gateway-error",
-    "reset",
-    "connect-failure",
-    "retriable-4xx",
-    "refused-stream",
-    "retriable-status-codes",
-)
 GRPC_TRIGGERS = ("cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable")
 
 _NO_EFFECT = {
@@ -114,10 +105,12 @@ def _read_config_map(
         say_missing(catalogue, reference.value, report, CORE_GROUP, kind, namespace, name)
         return None
     values = config_values(found)
+    catalogue.note_key(found, "jwks")
     if not values:
         report.error(reference.value, "not-there", f"{found.title} has no values; accepted: a JWKS under key `jwks`")
         return None
     key = "jwks" if "jwks" in values else next(iter(values))
+    catalogue.note_key(found, key)
     if key != "jwks" and len(values) > 1:
         report.warning(
             reference.value,

@@ -9,6 +9,9 @@ from __future__ import annotations
 from eastgate.dialects.documents import Fields, show
 from eastgate.model.policies import ClaimCondition, ClaimType
 
+_VALUE_TYPES = {"Any": ClaimType.ANY, "String": ClaimType.STRING, "StringArray": ClaimType.LIST}
+"""Our own kind's; the words are Envoy Gateway's. Of a claim whose type is given the values are literal."""
+
 
 def read_claims(fields: Fields, name: str, *, own: bool) -> tuple[ClaimCondition, ...]:
     """The list of claim matchers. ``own`` also reads ``path`` for nested names."""
@@ -33,6 +36,7 @@ def read_claims(fields: Fields, name: str, *, own: bool) -> tuple[ClaimCondition
 
 def _read_claim(entry: Fields, *, own: bool) -> ClaimCondition | None:
     path = read_claim_path(entry, "key", own=own)
+    kind = _VALUE_TYPES[entry.choice("valueType", _VALUE_TYPES, "Any")] if own else ClaimType.ANY
     before = len(entry.report.errors)
     values, not_values = entry.texts("values"), entry.texts("notValues")
     if not entry.has("values") and not entry.has("notValues"):
@@ -42,7 +46,7 @@ def _read_claim(entry: Fields, *, own: bool) -> ClaimCondition | None:
     if path is None:
         return None
     claim, names = path
-    return ClaimCondition(claim, names, ClaimType.ANY, values, not_values, wildcards=True)
+    return ClaimCondition(claim, names, kind, values, not_values, wildcards=kind is ClaimType.ANY)
 
 
 def read_claim_path(entry: Fields, key: str, *, own: bool) -> tuple[str, tuple[str, ...]] | None:

@@ -15,7 +15,7 @@ from eastgate.dialects.durations import read_duration
 from eastgate.dialects.gloo.destinations import Server, resolve_server
 from eastgate.dialects.gloo.dialect import Scope
 from eastgate.dialects.references import read_data, read_object_name
-from eastgate.model.keys import KeySource, LocalKeys, RemoteKeys, Retry
+from eastgate.model.keys import RETRY_TRIGGERS, KeySource, LocalKeys, RemoteKeys, Retry
 
 UNREADABLE = RemoteKeys(url="", unresolved="the key source could not be read")
 """Stands where the keys of an invalid policy would be: it never holds any."""
@@ -97,7 +97,7 @@ def _read_remote(remote: Fields, scope: Scope, owner: Object) -> RemoteKeys:
         timeout=read_duration(remote, "timeout", TIMEOUT),
         cache_duration=read_duration(remote, "cacheDuration", CACHE_DURATION),
         failed_refetch=read_duration(remote, "failedRefetchDuration", FAILED_REFETCH),
-        retry=_read_retry(remote),
+        retry=_read_retry(remote, own=scope.dialect.own),
     )
     if source.ca is not None and not source.tls:
         report.error(remote.at("caCertificate"), "no-effect", "`caCertificate` needs an https URL")
@@ -154,16 +154,17 @@ def _read_trust(remote: Fields, scope: Scope, owner: Object) -> tuple[str | None
     return text.text, server_name
 
 
-def _read_retry(remote: Fields) -> Retry:
+def _read_retry(remote: Fields, *, own: bool) -> Retry:
     found = remote.fields("retryPolicy")
     if found is None:
         return Retry()
     with found:
+        triggers = (_read_triggers(found) if own else ()) or Retry().triggers
         attempts = found.integer("numRetries", least=0, most=2**32 - 1)
         attempts = DEFAULT_RETRIES if attempts is None else attempts
         backoff = found.fields("backoff")
         if backoff is None:
-            return Retry(attempts, BACKOFF_INTERVAL, BACKOFF_INTERVAL)
+            return Retry(attempts, BACKOFF_INTERVAL, BACKOFF_INTERVAL, triggers)
         with backoff:
             base = read_duration(backoff, "baseInterval", BACKOFF_INTERVAL)
             longest = read_duration(backoff, "maxInterval", 10 * base)
@@ -171,4 +172,15 @@ def _read_retry(remote: Fields) -> Retry:
                 backoff.report.error(
                     backoff.at("maxInterval"), "out-of-range", f"must not be below `baseInterval` ({base:g} s)"
                 )
-            return Retry(attempts, base, longest)
+            return Retry(attempts, base, longest, triggers)
+
+
+def _read_triggers(policy: Fields) -> tuple[str, ...]:
+    """Own kind only: Envoy's words for what is tried again."""
+    words = policy.texts("retryOn")
+    for word in words:
+        if word not in RETRY_TRIGGERS:
+            near = policy.report.suggest(word, RETRY_TRIGGERS)
+            message = f"unknown value {show(word)}{near}; accepted: {', '.join(RETRY_TRIGGERS)}"
+            policy.report.error(policy.at("retryOn"), "unknown-value", message)
+    return words

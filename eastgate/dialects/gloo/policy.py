@@ -8,6 +8,7 @@ Rules: Gloo ``security.policy.gloo.solo.io/v2`` JWTPolicy (2.14).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from eastgate.dialects.catalogue import Object
 from eastgate.dialects.documents import Fields, show
@@ -35,7 +36,7 @@ VALIDATION_POLICIES = ("REQUIRE_VALID", "ALLOW_MISSING", "ALLOW_MISSING_OR_FAILE
 def read_policies(scope: Scope) -> Iterator[Policy]:
     """Every JWTPolicy of the dialect."""
     for found in scope.catalogue.of_kind(scope.dialect.policy_group, KIND):
-        yield _read_policy(found, scope)
+        yield scope.catalogue.remember(found, scope.dialect.name, scope.sink, partial(_read_policy, found, scope))
 
 
 def _read_policy(found: Object, scope: Scope) -> Policy:
@@ -85,10 +86,12 @@ def _read_requirement(config: Fields, providers: tuple[Provider, ...], *, own: b
         if config.has("validationPolicy") and (config.has("missing") or config.has("failed")):
             message = "set either `validationPolicy` or `missing` and `failed`"
             config.report.error(config.at("validationPolicy"), "exclusive-fields", message)
+        every_token = config.choice("tokens", ("All", "Any"), "All") == "All"
         missing = config.choice("missing", ("Allow", "Deny"), "Deny") == "Allow"
         failed = config.choice("failed", ("Allow", "Deny"), "Deny") == "Allow"
     else:
         missing = failed = False
+        every_token = True
         if config.has("allowMissingOrFailed"):
             config.report.warning(
                 config.at("allowMissingOrFailed"),
@@ -101,7 +104,7 @@ def _read_requirement(config: Fields, providers: tuple[Provider, ...], *, own: b
         providers=providers,
         missing_allowed=missing or validation != "REQUIRE_VALID",
         failed_allowed=failed or validation == "ALLOW_MISSING_OR_FAILED",
-        every_token=True,
+        every_token=every_token,
     )
 
 

@@ -91,7 +91,9 @@ def _read_header_source(item: Value, source: Fields) -> HeaderSource | None:
 
 
 def _read_claim_headers(provider: Fields, *, own: bool) -> tuple[ClaimHeader, ...]:
-    delimiter = provider.text("customDelimiter") or ","
+    delimiter = provider.text("customDelimiter")
+    if not delimiter and not (own and delimiter == ""):  # ours may say: no delimiter, but another field (Envoy)
+        delimiter = ","
     found = []
     for item in provider.items("claimsToHeaders"):
         with Fields(item, provider.report) as entry:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from eastgate.dialects.gateway.references import CORE_GROUP, has_grants, is_granted, say_not_granted
 from eastgate.dialects.gloo.dialect import Scope
 from eastgate.dialects.gloo.forwarding import rewrite_matches
 from eastgate.dialects.gloo.matchers import UnjoinableError, join_matches, specificity
@@ -24,11 +25,14 @@ MAX_ROUTES = MAX_ENTRIES
 
 @dataclass(frozen=True, slots=True)
 class _Inherited:
-    """What a table has from above. ``chain`` are the tables on the way, for cycles."""
+    """What a table has from above. ``chain`` are the tables on the way, for cycles; ``asked`` are the namespaces of
+    those above it that asked for it, or for one on the way to it, by its namespace.
+    """
 
     hosts: tuple[str, ...]
     created: str
     chain: tuple[Table, ...]
+    asked: frozenset[str] = frozenset()
     labels: frozenset[tuple[str, str]] = frozenset()
     matches: tuple[Match, ...] = ()
     invalid: tuple[str, ...] = ()
@@ -49,7 +53,7 @@ class _Expansion:
         self.expanded: set[int] = set()
 
     def expand(self) -> list[Route]:
-        used = {id(child) for table in self.tables for entry in table.entries for child in self._children(entry)}
+        used = {id(child) for table in self.tables for entry in table.entries for child in self._children(table, entry)}
         routes: list[Route] = []
         for table in self.tables:
             if not table.rooted and id(table) in used:
@@ -136,8 +140,24 @@ class _Expansion:
             order=Order.LISTED,
             weight=table.weight,
             created=inherited.created,
+            through=tuple(above.found.namespace for above in inherited.chain[:-1]),
+            asked=tuple(sorted(inherited.asked - {table.found.namespace})),
+            granted=self._granted(table, entry),
             invalid=_errors_of(table, entry, inherited),
         )
+
+    def _granted(self, table: Table, entry: Entry) -> tuple[tuple[str, str], ...]:
+        """The Services of other namespaces that agreed. Gloo asks no leave; the receiver likes to know."""
+        names = dict.fromkeys(
+            (one.namespace, one.name)
+            for one in entry.forwarding.destinations
+            if one.kind == "Service" and one.namespace != table.found.namespace
+        )
+        return tuple(name for name in names if self._may(table, CORE_GROUP, "Service", *name))
+
+    def _may(self, table: Table, group: str, kind: str, namespace: str, name: str) -> bool:
+        source = (self.scope.dialect.route_group, KIND, table.found.namespace)
+        return is_granted(self.scope.catalogue, source, group, kind, namespace, name)
 
     def _join(self, entry: Entry, inherited: _Inherited) -> tuple[Match, ...]:
         """What cannot be joined holds for all that its parent holds for, and is invalid."""
@@ -162,33 +182,54 @@ class _Expansion:
         delegation = entry.delegation
         if delegation is None:
             return routes
-        self._report_unselected(entry, delegation.selectors)
-        for child in sorted(self._children(entry), key=lambda table: -table.weight):
+        above = inherited.chain[-1]
+        namespace = above.found.namespace
+        self._report_unselected(above, entry, delegation.selectors)
+        for child in sorted(self._children(above, entry), key=lambda table: -table.weight):
             if any(child is above for above in inherited.chain):
                 names = [f"{table.found.namespace}/{table.found.name}" for table in (*inherited.chain, child)]
                 message = f"delegation goes round in a circle: {' -> '.join(names)}"
                 entry.report.error(entry.fields.at("delegate"), "cycle", message)
                 continue
-            routes += self._expand_table(child, replace(inherited, chain=(*inherited.chain, child)))
+            asked = inherited.asked | {namespace}
+            if child.found.namespace != namespace and not _asks_for(delegation.selectors, child):
+                asked = frozenset()
+            routes += self._expand_table(child, replace(inherited, chain=(*inherited.chain, child), asked=asked))
         if delegation.by_specificity:
             routes.sort(key=lambda route: (specificity(route.matches), -route.weight))
         return routes
 
-    def _children(self, entry: Entry) -> list[Table]:
+    def _children(self, above: Table, entry: Entry) -> list[Table]:
         """The tables an entry delegates to: as listed, each once; selected by labels, oldest first."""
         chosen: dict[int, Table] = {}
         for selector in entry.delegation.selectors if entry.delegation is not None else ():
             for table in self.tables:
-                if not table.rooted and _selects(selector, table):
+                if not table.rooted and _selects(selector, table) and self._may_delegate(above, table):
                     chosen.setdefault(id(table), table)
         return list(chosen.values())
 
-    def _report_unselected(self, entry: Entry, selectors: Iterable[TableSelector]) -> None:
+    def _may_delegate(self, above: Table, below: Table) -> bool:
+        """Whoever delegates to a table gives it hosts and narrows it. To one of our own kind in another namespace only
+        with a ReferenceGrant there; Gloo asks no leave, but a namespace that grants it to some does not to others.
+        """
+        group, (namespace, name) = self.scope.dialect.route_group, (below.found.namespace, below.found.name)
+        if namespace == above.found.namespace:
+            return True
+        if not self.scope.dialect.own and not has_grants(self.scope.catalogue, group, KIND, namespace):
+            return True
+        return self._may(above, group, KIND, namespace, name)
+
+    def _report_unselected(self, above: Table, entry: Entry, selectors: Iterable[TableSelector]) -> None:
         for selector in selectors:
             selected = [table for table in self.tables if _selects(selector, table)]
-            if any(not table.rooted for table in selected):
+            unrooted = [table for table in selected if not table.rooted]
+            if any(self._may_delegate(above, table) for table in unrooted):
                 continue
-            if selected:
+            if unrooted and (selector.name is not None or selector.namespace is not None):
+                group, found = self.scope.dialect.route_group, unrooted[0].found
+                source = (group, KIND, above.found.namespace)
+                say_not_granted(selector.at, entry.report, source, group, KIND, found.namespace, found.name)
+            elif selected and not unrooted:
                 name = f"{KIND} `{selected[0].found.namespace}/{selected[0].found.name}`"
                 message = f"{name} sets `hosts` and so cannot be delegated to; remove them there"
                 entry.report.error(selector.at, "bad-reference", message)
@@ -213,6 +254,11 @@ def _selects(selector: TableSelector, table: Table) -> bool:
         and selector.namespace in (None, found.namespace)
         and set(selector.labels) <= set(found.labels)
     )
+
+
+def _asks_for(selectors: Iterable[TableSelector], table: Table) -> bool:
+    """Whether one of them names the table's namespace. Labels alone could be anybody's."""
+    return any(selector.namespace is not None and _selects(selector, table) for selector in selectors)
 
 
 def _with_destinations(routes: list[Route]) -> list[Route]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from eastgate.dialects.catalogue import Object
 from eastgate.dialects.documents import Fields, Reporter, Value, show
@@ -17,6 +18,7 @@ from eastgate.dialects.gloo.forwarding import Forwarding, read_answer, read_dest
 from eastgate.dialects.gloo.matchers import read_matches
 from eastgate.dialects.identity import check_labels
 from eastgate.dialects.references import note_cluster
+from eastgate.model.diagnostics import Diagnostic
 from eastgate.model.routes import Destination, Match
 
 KIND = "RouteTable"
@@ -67,6 +69,15 @@ class Entry:
         """The entry's own reporter."""
         return self.fields.report
 
+    def copy(self, sink: list[Diagnostic]) -> Entry:
+        """The same entry with a reporter of its own."""
+        fields, forwarding = self.fields.copy(sink), self.forwarding
+        if forwarding.fields is not None:
+            inner = forwarding.fields.copy(sink)
+            inner.report = fields.report
+            forwarding = Forwarding(forwarding.destinations, forwarding.rewrite, inner)
+        return Entry(self.index, self.name, self.labels, self.matches, self.action, forwarding, self.delegation, fields)
+
 
 @dataclass(slots=True)
 class Table:
@@ -81,11 +92,23 @@ class Table:
     errors: list[str]
     entries: list[Entry] = field(default_factory=list)
 
+    def copy(self, sink: list[Diagnostic]) -> Table:
+        """The same table for another reading: what is reported about the copy is not reported about this one."""
+        fields = self.fields.copy(sink)
+        entries = [entry.copy(sink) for entry in self.entries]
+        return replace(self, fields=fields, errors=fields.report.errors, entries=entries)
+
 
 def read_tables(scope: Scope) -> Iterator[Table]:
     """Every RouteTable of the dialect."""
     for found in scope.catalogue.of_kind(scope.dialect.route_group, KIND):
-        yield _read_table(found, scope)
+        kept = scope.catalogue.remember(found, scope.dialect.name, scope.sink, partial(_read_table_apart, found, scope))
+        # Delegation reports into the table it works on: what is kept stays as it was read.
+        yield kept.copy(scope.sink)
+
+
+def _read_table_apart(found: Object, scope: Scope) -> Table:
+    return _read_table(found, scope).copy([])
 
 
 def _read_table(found: Object, scope: Scope) -> Table:

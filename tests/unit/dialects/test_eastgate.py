@@ -265,7 +265,7 @@ def test_an_empty_authorization_denies() -> None:
         ("claims: [{values: [b]}]", "claims[0]", "one of `key`, `path` is required"),
         ("allowMissingOrFailed: true", "allowMissingOrFailed",
          "unknown field `allowMissingOrFailed`; accepted: authorization, claims, clearRouteCache, failed, missing, "
-         "phase, providers, requiredScopes, validationPolicy"),
+         "phase, providers, requiredScopes, tokens, validationPolicy"),
     ],
 )  # fmt: skip
 def test_errors(config: str, field: str, message: str) -> None:

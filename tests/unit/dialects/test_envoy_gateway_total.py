@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eastgate.model.diagnostics import Severity
+from tests.examples import examples
 from tests.unit.dialects.gateway_reading import Reading, reading
 from tests.unit.dialects.test_gateway_backends import BACKEND, SERVICE
 
@@ -141,7 +142,7 @@ def test_the_unchanged_documents_are_without_error() -> None:
     assert read_all(DOCUMENTS).errors == []
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(st.tuples(st.sampled_from(ALL_PLACES), JUNK), min_size=1, max_size=3))
 def test_any_value_anywhere_never_raises_and_never_opens(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     found = read_all(replaced(changes))

@@ -89,9 +89,9 @@ def test_many_missing_names_are_found_quickly() -> None:
     secrets = (
         f"apiVersion: v1\nkind: Secret\nmetadata: {{name: nomber-{n}-secret, namespace: shop}}" for n in range(2000)
     )
-    begin = time.perf_counter()
+    begin = time.process_time()
     found = errors(read("\n---\n".join(policies), "\n---\n".join(secrets)))
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
     assert len(found) == 1000
     assert "did you mean" in found[0]
     assert "did you mean" not in found[-1]
