@@ -261,6 +261,8 @@ class _Reader:
 
     def compare_ports(self, settings: Settings) -> None:
         """A port cannot be intercepted and not intercepted."""
+        if not settings.exclude_ports:
+            return
         for key, ports in (
             (names.INCLUDE_INBOUND_PORTS, settings.include_ports or PortSet()),
             (names.OPAQUE_PORTS, settings.opaque_ports),

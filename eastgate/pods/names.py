@@ -79,7 +79,7 @@ TOKEN_SECONDS: Final = 3600
 
 # --- the bundle in the cluster --------------------------------------------------------------------------------------
 BUNDLE_NAME: Final = "eastgate-bundle"
-"""The ConfigMap with the manifest and the first part, and the Secret. Further parts: ``eastgate-bundle-1`` and so on."""
+"""The ConfigMap with the manifest and the first part, and the Secret. Further parts: ``eastgate-bundle-1`` and on."""
 MAX_SHARDS: Final = 7
 """Further parts. A pod names the ConfigMaps that it mounts when it is made, so the number is fixed; with about 768 KiB
 each this is 6 MiB of compressed policy for one namespace."""

@@ -19,6 +19,9 @@ PROBE_NAMES: Mapping[str, str] = {"readinessProbe": "readyz", "livenessProbe": "
 HOOK_NAMES: Mapping[str, str] = {"postStart": "poststart", "preStop": "prestop"}
 """Field of a container's ``lifecycle`` -> last part of the path and of the key."""
 
+HANDLER_KINDS = ("httpGet", "tcpSocket", "grpc")
+"""What the kubelet does over the network; ``exec`` and ``sleep`` need none."""
+
 DEFAULT_TIMEOUT: int = 1
 """Seconds; the API's default for a probe."""
 

@@ -151,6 +151,21 @@ def test_applying_the_same_again_changes_nothing(environment: Environment, webho
     assert third["metadata"]["uid"] == first["metadata"]["uid"]
 
 
+def test_client_side_apply_of_the_same_again_changes_nothing(environment: Environment, webhook: Program) -> None:
+    namespace = environment.create_namespace("inject-apply-client", "enabled")
+    text = json.dumps(make_pod("app", namespace))
+    environment.kubectl("apply", "-f", "-", input=text)
+    first = environment.get("pod", "app", "-n", namespace)
+    environment.kubectl("apply", "-f", "-", input=text)
+    second = environment.get("pod", "app", "-n", namespace)
+    assert second["spec"] == first["spec"]
+    # A probe that really changes is the API server's business, as it is without Eastgate.
+    changed = make_pod("app", namespace)
+    changed["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"] = "/other"
+    with pytest.raises(KubectlError, match="pod updates may not change fields"):
+        environment.kubectl("apply", "-f", "-", input=json.dumps(changed))
+
+
 def test_the_restricted_standard_minds_only_the_init_container(environment: Environment, webhook: Program) -> None:
     labels = {"pod-security.kubernetes.io/warn": "restricted", "pod-security.kubernetes.io/warn-version": "latest"}
     namespace = environment.create_namespace("inject-restricted", "enabled", labels)

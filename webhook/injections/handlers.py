@@ -18,12 +18,10 @@ from typing import Any
 
 from eastgate.pods import names, probes
 from eastgate.pods.annotations import Settings, quote
-from eastgate.pods.probes import AppProbe
+from eastgate.pods.probes import HANDLER_KINDS, AppProbe
 from webhook.injections.patches import Operation, add
 from webhook.injections.verdicts import Path, Problem
 from webhook.injections.views import INIT_CONTAINERS, Container, PodView, is_tcp, map_of, maps_of, show_path
-
-_KINDS = ("httpGet", "tcpSocket", "grpc")
 
 _EARLY = ("startupProbe", "postStart")
 """What has to succeed before the next container starts."""
@@ -43,7 +41,7 @@ class Rewriting:
 
 
 @dataclass(frozen=True, slots=True)
-class _Handler:
+class Handler:
     """One probe or hook: ``name`` is its field, ``data`` holds one of the kinds."""
 
     container: Container
@@ -53,15 +51,17 @@ class _Handler:
 
     @property
     def key(self) -> str:
+        """Its entry in the table."""
         known = probes.PROBE_NAMES.get(self.name) or probes.HOOK_NAMES[self.name]
         return f"{self.container.name}/{known}"
 
     @property
     def target(self) -> str:
+        """The path that stands for it on the admin port."""
         return (names.APP_PROBE_PATH if self.name in probes.PROBE_NAMES else names.APP_HOOK_PATH) + self.key
 
 
-class _LeftAloneError(Exception):
+class LeftAloneError(Exception):
     """Why a handler cannot be rewritten."""
 
 
@@ -78,8 +78,8 @@ def rewrite_handlers(
     result = Rewriting(table=dict(known))
     exposed = []
     for container in containers:
-        for handler in _list_handlers(container):
-            if not settings.rewrite_probes and not _leads_to_sidecar(handler):
+        for handler in list_handlers(container):
+            if not settings.rewrite_probes and not leads_to_sidecar(handler):
                 if _is_intercepted(handler, settings):
                     exposed.append(show_path(handler.path))
                 continue
@@ -106,22 +106,23 @@ def list_ports(containers: list[Container]) -> str:
     return ",".join(f"{name}={number}" for name, number in found.items())
 
 
-def _list_handlers(container: Container) -> Iterator[_Handler]:
+def list_handlers(container: Container) -> Iterator[Handler]:
+    """The probes and hooks of a container that need the network."""
     if container.group == INIT_CONTAINERS and not container.restartable:
         return
     for name in probes.PROBE_NAMES:
         probe = container.data.get(name)
-        if isinstance(probe, dict) and any(probe.get(kind) is not None for kind in _KINDS):
-            yield _Handler(container, name, (*container.path, name), probe)
+        if isinstance(probe, dict) and any(probe.get(kind) is not None for kind in HANDLER_KINDS):
+            yield Handler(container, name, (*container.path, name), probe)
     lifecycle = map_of(container.data.get("lifecycle"))
     for name in probes.HOOK_NAMES:
         hook = lifecycle.get(name)
-        if isinstance(hook, dict) and any(hook.get(kind) is not None for kind in _KINDS):
-            yield _Handler(container, name, (*container.path, "lifecycle", name), hook)
+        if isinstance(hook, dict) and any(hook.get(kind) is not None for kind in HANDLER_KINDS):
+            yield Handler(container, name, (*container.path, "lifecycle", name), hook)
 
 
-def _rewrite(view: PodView, handler: _Handler, settings: Settings, result: Rewriting, *, early: bool) -> None:
-    if _leads_to_sidecar(handler):
+def _rewrite(view: PodView, handler: Handler, settings: Settings, result: Rewriting, *, early: bool) -> None:
+    if leads_to_sidecar(handler):
         path = map_of(handler.data["httpGet"]).get("path")
         if path != handler.target or handler.key not in result.table:
             where = show_path(handler.path)
@@ -132,21 +133,22 @@ def _rewrite(view: PodView, handler: _Handler, settings: Settings, result: Rewri
             result.problems.append(Problem("name-clash", message, handler.path))
         return
     try:
-        app_probe = _read_handler(view, handler)
+        app_probe = read_handler(view, handler)
         if not settings.intercepts(app_probe.port):
             return
         if early and handler.name in _EARLY:
-            raise _LeftAloneError("it has to succeed before the sidecar starts")
-    except _LeftAloneError as error:
+            raise LeftAloneError("it has to succeed before the sidecar starts")
+    except LeftAloneError as error:
         result.warnings.append(f"{show_path(handler.path)} is left as it is: {error}")
         return
     result.table[handler.key] = app_probe
-    rest = {key: value for key, value in handler.data.items() if key not in _KINDS}
+    rest = {key: value for key, value in handler.data.items() if key not in HANDLER_KINDS}
     request = {"path": handler.target, "port": names.ADMIN_PORT, "scheme": "HTTP"}
     result.operations.append(add(handler.path, {"httpGet": request, **rest}))
 
 
-def _leads_to_sidecar(handler: _Handler) -> bool:
+def leads_to_sidecar(handler: Handler) -> bool:
+    """Whether it is one that was rewritten already."""
     request = map_of(handler.data.get("httpGet"))
     path = request.get("path")
     return (
@@ -156,23 +158,23 @@ def _leads_to_sidecar(handler: _Handler) -> bool:
     )
 
 
-def _is_intercepted(handler: _Handler, settings: Settings) -> bool:
-    kind = next(kind for kind in _KINDS if handler.data.get(kind) is not None)
+def _is_intercepted(handler: Handler, settings: Settings) -> bool:
+    kind = next(kind for kind in HANDLER_KINDS if handler.data.get(kind) is not None)
     try:
         return settings.intercepts(_read_port(handler, map_of(handler.data[kind]).get("port")))
-    except _LeftAloneError:
+    except LeftAloneError:
         return False
 
 
-def _read_handler(view: PodView, handler: _Handler) -> AppProbe:
-    """What the author asked for. Raises ``_LeftAloneError``."""
-    present = [kind for kind in _KINDS if handler.data.get(kind) is not None]
+def read_handler(view: PodView, handler: Handler) -> AppProbe:
+    """What the author asked for. Raises ``LeftAloneError``."""
+    present = [kind for kind in HANDLER_KINDS if handler.data.get(kind) is not None]
     action = handler.data[present[0]]
     if len(present) > 1 or "exec" in handler.data or not isinstance(action, dict):
-        raise _LeftAloneError("it is not one handler")
+        raise LeftAloneError("it is not one handler")
     host = action.get("host")
     if host:
-        raise _LeftAloneError(f"the kubelet asks host {quote(host)} and not the pod")
+        raise LeftAloneError(f"the kubelet asks host {quote(host)} and not the pod")
     port = _read_port(handler, action.get("port"))
     timeout = _read_timeout(view, handler)
     if present[0] == "tcpSocket":
@@ -182,12 +184,12 @@ def _read_handler(view: PodView, handler: _Handler) -> AppProbe:
         return AppProbe("grpc", port, service=service if isinstance(service, str) else "", timeout_seconds=timeout)
     scheme, path = action.get("scheme") or "HTTP", action.get("path") or "/"
     if scheme not in ("HTTP", "HTTPS") or not isinstance(path, str):
-        raise _LeftAloneError("its scheme or path is none")
+        raise LeftAloneError("its scheme or path is none")
     headers = tuple((str(one.get("name")), str(one.get("value") or "")) for one in maps_of(action.get("httpHeaders")))
     return AppProbe("http", port, path, "HTTPS" if scheme == "HTTPS" else "HTTP", headers, timeout_seconds=timeout)
 
 
-def _read_port(handler: _Handler, port: object) -> int:
+def _read_port(handler: Handler, port: object) -> int:
     """The number; a name is looked up among the ports of the same container, as the kubelet does."""
     number = port
     if isinstance(port, str):
@@ -196,13 +198,13 @@ def _read_port(handler: _Handler, port: object) -> int:
         if number is None and port.isascii() and port.isdigit():
             number = int(port[:6])
         elif number is None:
-            raise _LeftAloneError(f"container `{handler.container.name}` has no port named {quote(port)}")
+            raise LeftAloneError(f"container `{handler.container.name}` has no port named {quote(port)}")
     if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 65535:
-        raise _LeftAloneError(f"{quote(port)} is no port")
+        raise LeftAloneError(f"{quote(port)} is no port")
     return number
 
 
-def _read_timeout(view: PodView, handler: _Handler) -> int:
+def _read_timeout(view: PodView, handler: Handler) -> int:
     if handler.name == "postStart":
         return probes.POST_START_TIMEOUT
     if handler.name == "preStop":

@@ -6,6 +6,7 @@ is rewritten. ``apply`` is strict: a path that leads nowhere is an error and nev
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -26,6 +27,7 @@ def add(path: Path, value: object) -> Operation:
     return {"op": "add", "path": to_pointer(path), "value": value}
 
 
+@functools.lru_cache(maxsize=4096)  # the same few places in every pod, and a third of the time of an injection
 def to_pointer(path: Path) -> str:
     """RFC 6901: ``~`` and ``/`` in keys are escaped (every annotation of ours has a ``/``)."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
