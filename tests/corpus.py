@@ -86,7 +86,7 @@ def load_case_files() -> list[CaseFile]:
 
 def load_case_file(path: Path) -> CaseFile:
     """Parse one file and expand its substitutions."""
-    data = yaml.safe_load(path.read_text())
+    data = yaml.load(path.read_text(), yaml.CSafeLoader)
     tokens: dict[str, str] = {}
 
     def expand(text: str) -> str:

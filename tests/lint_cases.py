@@ -58,7 +58,7 @@ def load_lint_cases() -> list[LintCase]:
 
 
 def _load_file(path: Path) -> list[LintCase]:
-    data = yaml.safe_load(path.read_text())
+    data = yaml.load(path.read_text(), yaml.CSafeLoader)
     beside = tuple((f"beside-{index}.yaml", _put_keys(text)) for index, text in enumerate(data.get("beside", [])))
     cases = []
     for one in data["cases"]:

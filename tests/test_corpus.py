@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from eastgate.cli.main import main
 from eastgate.compile.plan import compile_plan
 from eastgate.decide.decision import decide
 from eastgate.decide.memory import TokenMemory
@@ -21,7 +20,7 @@ from eastgate.model.keys import RemoteKeys
 from eastgate.model.requests import Request
 from eastgate.render.grpc import is_grpc
 from eastgate.render.http import render_answer
-from tests.corpus import CASES, ROOT, Case, CaseFile, Expectation, build_workload, load_case_file
+from tests.corpus import CASES, Case, CaseFile, Expectation, build_workload, load_case_file
 from tests.live.client import request_http1, request_http2
 from tests.live.keys import serve_key_sets
 from tests.live.serving import serve
@@ -138,7 +137,7 @@ def write_policies(file: CaseFile, folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("path", PARAMETERS)
-def test_explain(path: Path, tmp_path: Path) -> None:
+def test_explain(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = load_case_file(path)
     requests = tmp_path / "requests.jsonl"
     requests.write_text(
@@ -147,14 +146,14 @@ def test_explain(path: Path, tmp_path: Path) -> None:
             for case in file.cases
         )
     )
-    command = [sys.executable, "-m", "eastgate", "explain", "--json", "--requests", str(requests)]
+    command = ["explain", "--json", "--requests", str(requests)]
     for policy in write_policies(file, tmp_path):
         command += ["--policy", str(policy)]
     with serve_key_sets(file.remote_keys, tmp_path) as key_flags:
-        command += [*file.flags, *key_flags]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["id"] for line in lines] == [case.name for case in file.cases], done.stderr
+        main([*command, *file.flags, *key_flags])
+    said = capsys.readouterr()
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    assert [line["id"] for line in lines] == [case.name for case in file.cases], said.err
     problems = {}
     for case, line in zip(file.cases, lines, strict=True):
         line["headers"] = line.pop("response_headers")

@@ -45,7 +45,6 @@ sidecar.command(short_help="Send the pod's inbound traffic to the sidecar.")(red
 app.add_typer(sidecar, name="sidecar", rich_help_panel=IMAGES)
 app.command(short_help="Inject pods and validate policies at admission.", rich_help_panel=IMAGES)(webhook)
 app.command(short_help="Bring policies to the pods.", rich_help_panel=IMAGES)(controller)
-app.command(short_help="Bring policies and routes to the pods.", rich_help_panel="In the images")(controller)
 app.command(short_help="See the four scenarios work on this machine.")(demo)
 
 

@@ -19,13 +19,14 @@ Entry = tuple[Route, int, Match]
 
 def find_unreachable(routes: Sequence[Route]) -> Iterator[tuple[Route, Route]]:
     """Pairs of a route that can never match and one that is always found before it."""
-    groups: defaultdict[tuple[Order, str], list[Entry]] = defaultdict(list)
+    groups: defaultdict[tuple[Order, str, str], list[Entry]] = defaultdict(list)
     for route in routes:
         for index, match in enumerate(alternatives_of(route)):
             for host in route.hosts or (ANY,):
-                groups[route.order, host].append((route, index, match))
+                # No namespace takes a request away from another's routes.
+                groups[route.order, route.namespace, host].append((route, index, match))
     takers: defaultdict[int, dict[tuple[str, int], Route]] = defaultdict(dict)
-    for (order, host), entries in groups.items():
+    for (order, _, host), entries in groups.items():
         if order is Order.PRECEDENCE:
             entries.sort(key=_precedence_of)
         for (route, index, _), taker in _covered(entries):

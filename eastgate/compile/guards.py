@@ -79,9 +79,9 @@ def join_guards(guards: Sequence[Guard]) -> Guard:
     policies = {id(plan): plan for guard in guards for plan in guard.policies}
     ordered = tuple(sorted(policies.values(), key=lambda plan: plan.order))
     return Guard(
-        route=" + ".join(dict.fromkeys(guard.route for guard in guards)),
+        route=" + ".join(dict.fromkeys(guard.route for guard in guards if guard.route)),
         policies=ordered,
         names=tuple(dict.fromkeys([*(plan.name for plan in ordered), *(name for one in guards for name in one.names)])),
         refusal=next((guard.refusal for guard in guards if guard.refusal is not None), None),
-        passing=Reason.ALLOWED if ordered else Reason.NO_POLICY,
+        passing=Reason.ALLOWED if ordered else guards[0].passing,
     )

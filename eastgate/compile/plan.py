@@ -16,7 +16,7 @@ from eastgate.compile.digest import digest_of
 from eastgate.compile.guards import Guard, Refusal, build_guard, guard_broken_match, guard_route, join_guards
 from eastgate.compile.paths import drop_parameters
 from eastgate.compile.policies import PolicyCompiler, PolicyPlan, ProviderPlan, find_problems, policy_name
-from eastgate.compile.routes import Bound, RouteIndex, bind, header_names_of
+from eastgate.compile.routes import Bound, RouteIndex, Standing, bind, header_names_of
 from eastgate.compile.selection import Selection, Subject, subject_of
 from eastgate.compile.services import ServiceDirectory
 from eastgate.model.decisions import Edits, Reason
@@ -24,7 +24,7 @@ from eastgate.model.diagnostics import Diagnostic, Severity
 from eastgate.model.keys import LocalKeys, RemoteKeys
 from eastgate.model.policies import Policy
 from eastgate.model.requests import Request
-from eastgate.model.routes import Destination
+from eastgate.model.routes import Action, Destination
 from eastgate.model.sets import PolicySet
 from eastgate.model.workloads import Unmatched, Workload
 
@@ -35,12 +35,29 @@ MAX_JOINED = 4096
 """Pairs of guards remembered; there are rarely more than a few."""
 
 
+NOT_EXPECTED = Refusal(
+    Reason.ROUTE_NOT_FOUND, "only a route of another namespace matches: the workload's own expect no such request"
+)
+
+
+class Abroad(NamedTuple):
+    """What tables of other namespaces say, for requests that no route of the workload's own matches. They lend it
+    further names, and take nothing away: whom their ``routes`` match meets the ``own`` ones for the same request under
+    any host as well, and where there are none such ``otherwise``.
+    """
+
+    routes: RouteIndex[Guard]
+    own: RouteIndex[Guard]
+    otherwise: Guard
+
+
 class Entrance(NamedTuple):
     """One destination port: its routes, and what holds where there are none or none matches."""
 
     routes: RouteIndex[Guard]
     implicit: Guard
     unmatched: Guard
+    abroad: Abroad | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,8 +84,8 @@ class Plan:
     def find(self, request: Request, path: bytes, query: bytes | None) -> Guard:
         """The guard that a request meets. ``path`` is canonical."""
         entrance = self.entrances.get(request.port, self.elsewhere)
-        routes = entrance.routes
-        if not routes.bound:
+        routes, abroad = entrance.routes, entrance.abroad
+        if not routes.bound and abroad is None:
             return entrance.implicit
         if self.routing_on_asserted:
             # A route that matches on a claim's header means the policy's word for it, not the client's.
@@ -79,7 +96,19 @@ class Plan:
             matched += routes.find(request, drop_parameters(path), query)
         if len(matched) == 1:
             return matched[0]
-        return self._join(matched) if matched else entrance.unmatched
+        if not matched and abroad is not None:
+            matched = self._look_abroad(abroad, request, path, query)
+        return self._join(matched) if matched else entrance.unmatched if routes.bound else entrance.implicit
+
+    @staticmethod
+    def _look_abroad(abroad: Abroad, request: Request, path: bytes, query: bytes | None) -> list[Guard]:
+        """Nothing where no table of another namespace matches either."""
+        paths = [path, drop_parameters(path)] if b";" in path else [path]
+        matched = [guard for one in paths for guard in abroad.routes.find(request, one, query)]
+        if not matched:
+            return []
+        own = [guard for one in paths for guard in abroad.own.find(request, one, query)]
+        return [*(own or [abroad.otherwise]), *matched]
 
     def _join(self, matched: list[Guard]) -> Guard:
         distinct = {id(guard): guard for guard in matched}
@@ -191,15 +220,13 @@ class _Compilation:
         ]
         self.narrowed = policies
         self.selection = Selection(policies, self.services)
+        self.heard = _namespaces_of_routes(policies)
         self.compiler = PolicyCompiler()
         self.plans: dict[int, PolicyPlan] = {}
 
     def run(self) -> Plan:
         bound = [one for one in (bind(route, self.workload, self.services) for route in self.set.routes) if one]
-        routes = [
-            (one, guard_route(one.route, self._select(replace_destinations(one))), guard_broken_match(one.route))
-            for one in bound
-        ]
+        routes = [self._guard(one) for one in bound if self._counts(one)]
         ports = {port for one in bound for port in one.ports or ()}
         for namespace, name, port in () if self.workload.one_port else self.workload.services or ():
             ports |= self.services.targets(namespace, name, port) or set()
@@ -233,6 +260,23 @@ class _Compilation:
             elsewhere=elsewhere,
             _joined={},
         )
+
+    def _guard(self, bound: Bound) -> tuple[Bound, Guard, Guard]:
+        """What a route leads to where it matches, and where that cannot be said."""
+        policies = self._select(replace_destinations(bound))
+        if bound.standing is Standing.FOREIGN and bound.route.namespace not in self.heard:
+            guard = build_guard(str(bound.route), policies)
+            return bound, guard, guard
+        return bound, guard_route(bound.route, policies), guard_broken_match(bound.route)
+
+    def _counts(self, bound: Bound) -> bool:
+        """A foreign route that refuses by itself (it is broken, or answers on the way) counts where policies hold on
+        routes of its namespace: they would be missed. Otherwise it protects nothing here, and must not deny anything.
+        """
+        route = bound.route
+        if bound.standing is not Standing.FOREIGN or route.namespace in self.heard:
+            return True
+        return route.action is Action.FORWARD and not route.invalid
 
     def _missing_policy(self) -> Refusal | None:
         if not self.missing:
@@ -274,7 +318,15 @@ class _Compilation:
             unmatched = build_guard("", unrouted, passing=Reason.UNMATCHED_ALLOWED)
         else:
             unmatched = build_guard("", (), Refusal(Reason.ROUTE_NOT_FOUND, "routes are bound here and none matches"))
-        return Entrance(RouteIndex(routes, self.services), build_guard(IMPLICIT_ROUTE, self._select(whole)), unmatched)
+        implicit = build_guard(IMPLICIT_ROUTE, self._select(whole))
+        own = RouteIndex((one for one in routes if one[0].standing is not Standing.FOREIGN), self.services)
+        foreign = RouteIndex((one for one in routes if one[0].standing is Standing.FOREIGN), self.services)
+        if not foreign.bound:
+            return Entrance(own, implicit, unmatched)
+        otherwise = implicit
+        if own.bound:
+            otherwise = unmatched if unmatched.refusal is None else build_guard("", (), NOT_EXPECTED)
+        return Entrance(own, implicit, unmatched, Abroad(foreign, own.under_any_host(), otherwise))
 
     def _own_destinations(self, port: int) -> tuple[Destination, ...]:
         """The Services that the workload is, with the ports that lead to this one (0: to any)."""
@@ -296,6 +348,16 @@ class _Compilation:
                 namespace = selector.namespace or policy.name.namespace
                 known[namespace, selector.name or "*"] = None
         return tuple(Destination("Service", namespace, name) for namespace, name in known)
+
+
+def _namespaces_of_routes(policies: Iterable[Policy]) -> frozenset[str]:
+    """The namespaces on whose routes these policies can hold because of what the routes are, not of where they lead."""
+    found = set[str]()
+    for policy in policies:
+        found.add(policy.name.namespace)
+        found.update(selector.namespace for selector in policy.routes if selector.namespace)
+        found.update(reference.target.namespace for reference in policy.targets)
+    return frozenset(found)
 
 
 def replace_destinations(bound: Bound) -> Subject:

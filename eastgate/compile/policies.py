@@ -80,7 +80,8 @@ class Problem:
 
 
 @lru_cache(maxsize=4096)
-def _parse_local_keys(text: str) -> KeySet | KeySetError:
+def parse_local_keys(text: str) -> KeySet | KeySetError:
+    """The keys in a text, or why there is none; remembered, for plans are compiled again and again."""
     try:
         return parse_key_set(text, remote=False)
     except KeySetError as error:
@@ -117,7 +118,7 @@ def find_problems(policy: Policy) -> Iterator[Problem]:
 
 def _find_provider_problems(provider: Provider, where: str) -> Iterator[Problem]:
     if isinstance(provider.keys, LocalKeys):
-        parsed = _parse_local_keys(provider.keys.text)
+        parsed = parse_local_keys(provider.keys.text)
         if isinstance(parsed, KeySetError):
             yield Problem("bad-key", where, f"no usable key in {provider.keys.origin}: {parsed.detail or parsed.text}")
     named = [header.header for header in provider.claim_headers]
@@ -168,7 +169,7 @@ class PolicyCompiler:
             if isinstance(provider.keys, RemoteKeys):
                 source = provider.keys
             else:
-                parsed = _parse_local_keys(provider.keys.text)
+                parsed = parse_local_keys(provider.keys.text)
                 if isinstance(parsed, KeySet):
                     keys = parsed
             plan = ProviderPlan(len(self.providers), provider, keys, source)

@@ -7,19 +7,20 @@ workload; what is said holds for every one.
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from eastgate.compile.coverage import find_unreachable
 from eastgate.compile.fields import ENVOY_GATEWAY, provider_field, selection_field
 from eastgate.compile.guards import REQUIRE_AUTH_LABEL
 from eastgate.compile.matchers import MatcherError
-from eastgate.compile.policies import asserted_headers, find_problems
+from eastgate.compile.policies import asserted_headers, find_problems, parse_local_keys
 from eastgate.compile.routes import compile_match, header_names_of
 from eastgate.compile.rules_review import review_rules
-from eastgate.compile.selection import Selected, Selection, Subject, subject_of
+from eastgate.compile.selection import Conflict, Selected, Selection, Subject, subject_of
 from eastgate.compile.services import ServiceDirectory
-from eastgate.keys.keyset import KeySetError, parse_key_set
+from eastgate.keys.keyset import KeySetError
 from eastgate.model.diagnostics import Diagnostic, Severity
 from eastgate.model.keys import LocalKeys, RemoteKeys
 from eastgate.model.policies import Policy, Provider
@@ -28,18 +29,36 @@ from eastgate.model.sets import PolicySet
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
+MAX_CONFLICTS = 8
+"""Policies named to the author of one that loses to them. Whoever has more has one mistake, not many."""
+
 
 def review(policy_set: PolicySet) -> tuple[Diagnostic, ...]:
     """Everything there is to say, policies first, in the order they were read."""
+    selection = Selection(policy_set.policies, ServiceDirectory(policy_set.services))
+    return review_selected(policy_set, selection, select_everywhere(policy_set, selection))
+
+
+type Everywhere = Mapping[int, Selected]
+"""What holds on each route, by ``id(route)``."""
+
+
+def select_everywhere(policy_set: PolicySet, selection: Selection) -> Everywhere:
+    """The policies of every route of the set."""
+    return {id(route): selection.select(subject_of(route)) for route in policy_set.routes}
+
+
+def review_selected(policy_set: PolicySet, selection: Selection, selected: Everywhere) -> tuple[Diagnostic, ...]:
+    """``review`` for those who need to know what is selected, too."""
     found = list[Diagnostic]()
-    selected = _select_everywhere(policy_set)
     for policy in policy_set.policies:
         if not policy.invalid:
             found += _review_policy(policy)
-    found += _review_selection(policy_set, selected)
+    found += _review_selection(policy_set, selection, selected)
+    neighbours = _Neighbours(policy_set.policies)
     for route in policy_set.routes:
         if not route.invalid:
-            found += _review_route(route, policy_set.policies, selected[id(route)])
+            found += _review_route(route, neighbours, selected[id(route)])
     found += _review_order(policy_set.routes)
     return tuple(dict.fromkeys(found))
 
@@ -50,11 +69,6 @@ def _about_policy(policy: Policy, severity: Severity, code: str, message: str, f
 
 def _about_route(route: Route, severity: Severity, code: str, message: str) -> Diagnostic:
     return Diagnostic(route.position, severity, code, message, str(route))
-
-
-def _select_everywhere(policy_set: PolicySet) -> dict[int, Selected]:
-    selection = Selection(policy_set.policies, ServiceDirectory(policy_set.services))
-    return {id(route): selection.select(subject_of(route)) for route in policy_set.routes}
 
 
 # --- one policy by itself -----------------------------------------------------------------------------------------
@@ -86,9 +100,8 @@ def _review_keys(provider: Provider) -> Iterator[tuple[Severity, str, str]]:
 
 
 def _review_local_keys(keys: LocalKeys) -> Iterator[tuple[Severity, str, str]]:
-    try:
-        key_set = parse_key_set(keys.text, remote=False)
-    except KeySetError:
+    key_set = parse_local_keys(keys.text)
+    if isinstance(key_set, KeySetError):
         return
     for line in key_set.skipped:
         yield WARNING, "skipped-key", f"a key in {keys.origin} is not used: {line}"
@@ -103,21 +116,19 @@ def _review_local_keys(keys: LocalKeys) -> Iterator[tuple[Severity, str, str]]:
 # --- what policies select -----------------------------------------------------------------------------------------
 
 
-def _review_selection(policy_set: PolicySet, selected: dict[int, Selected]) -> Iterator[Diagnostic]:
-    held = {id(policy) for one in selected.values() for policy in one.policies}
-    lost = {id(loser) for one in selected.values() for loser, _ in (*one.conflicting, *one.overridden)}
-    yield from _review_conflicts(policy_set.routes, selected)
+def _review_selection(policy_set: PolicySet, selection: Selection, selected: Everywhere) -> Iterator[Diagnostic]:
+    conflicts = _Conflicts(policy_set.routes, selected)
+    yield from conflicts.review()
     destinations = _destinations(policy_set)
-    selection = Selection(policy_set.policies, ServiceDirectory(policy_set.services))
-    told = {(id(loser), id(winner)) for one in selected.values() for loser, winner in one.conflicting}
-    yield from _review_unrouted(policy_set, selection, (*destinations, *_named_destinations(policy_set)), told)
+    yield from _review_unrouted(policy_set, selection, (*destinations, *_named_destinations(policy_set)), conflicts)
     reached = selection.select(Subject(frozenset(), None, destinations, routed=False))
-    held |= {id(policy) for policy in reached.policies}
-    lost |= {id(loser) for loser, _ in reached.conflicting}
+    acting = {id(policy) for one in selected.values() for policy in one.policies} | conflicts.losers
+    acting |= {id(policy) for policy in reached.policies} | {
+        id(loser) for one in reached.conflicts for loser in one.losers
+    }
     for policy in policy_set.policies:
-        if policy.everything or policy.invalid or id(policy) in held | lost:
-            continue
-        yield from _selects_nothing(policy, policy_set)
+        if not (policy.everything or policy.invalid or id(policy) in acting):
+            yield from _selects_nothing(policy, policy_set)
 
 
 def _destinations(policy_set: PolicySet) -> tuple[Destination, ...]:
@@ -160,31 +171,61 @@ def _selects_nothing(policy: Policy, policy_set: PolicySet) -> Iterator[Diagnost
     yield _about_policy(policy, severity, "selects-nothing", message, selection_field(policy))
 
 
-def _review_conflicts(routes: Iterable[Route], selected: dict[int, Selected]) -> Iterator[Diagnostic]:
-    places: defaultdict[tuple[int, int, bool], list[Route]] = defaultdict(list)
-    pairs: dict[tuple[int, int, bool], tuple[Policy, Policy]] = {}
-    for route in routes:
-        one = selected[id(route)]
-        for same_level, losses in ((True, one.conflicting), (False, one.overridden)):
-            for loser, winner in losses:
-                key = (id(loser), id(winner), same_level)
-                places[key].append(route)
-                pairs[key] = (loser, winner)
-    for key, where in places.items():
-        loser, winner = pairs[key]
-        listed = ", ".join(str(route) for route in where[:3])
-        if len(where) > 3:
-            listed += f" and {len(where) - 3} more"
-        if key[2]:
-            message = _conflict_message(loser, winner, listed)
-            yield _about_policy(loser, WARNING, "conflict", message, selection_field(loser))
-        elif _asks_for_token(loser) and not _asks_for_token(winner):
-            message = f"replaces {loser.name} as a whole on {listed}: no token is asked for there any more"
-            yield _about_policy(winner, WARNING, "shadowed-jwt", message, selection_field(winner))
+class _Conflicts:
+    """Who loses to whom on routes. Policies that select alike share their conflicts, which are looked at once."""
+
+    def __init__(self, routes: Sequence[Route], selected: Everywhere) -> None:
+        self._places: dict[tuple[int, int, bool], tuple[Conflict, list[int]]] = {}
+        self._routes = routes
+        self._told: defaultdict[int, set[int]] = defaultdict(set)
+        for index, route in enumerate(routes):
+            one = selected[id(route)]
+            for same_level, conflicts in ((True, one.conflicts), (False, one.overrides)):
+                for conflict in conflicts:
+                    key = (id(conflict.losers), id(conflict.winner), same_level)
+                    self._places.setdefault(key, (conflict, []))[1].append(index)
+        groups = {id(conflict.losers): conflict.losers for conflict, _ in self._places.values()}
+        self.losers = {id(loser) for losers in groups.values() for loser in losers}
+
+    def tell(self, loser: Policy, winner: Policy) -> bool:
+        """Whether this is to be said: it was not yet, and not too many others were said of the loser."""
+        told = self._told[id(loser)]
+        if id(winner) in told or len(told) >= MAX_CONFLICTS:
+            return False
+        told.add(id(winner))
+        return True
+
+    def review(self) -> Iterator[Diagnostic]:
+        pairs: dict[tuple[int, int, bool], tuple[Policy, Policy, list[list[int]]]] = {}
+        winners: defaultdict[int, int] = defaultdict(int)
+        for (losers, _, same_level), (conflict, where) in self._places.items():
+            # All of them lose to each of these winners, and the list is long for all of them in the same place.
+            winners[losers] += 1
+            if winners[losers] > MAX_CONFLICTS:
+                continue
+            for loser in conflict.losers:
+                key = (id(loser), id(conflict.winner), same_level)
+                pairs.setdefault(key, (loser, conflict.winner, []))[2].append(where)
+        for (_, _, same_level), (loser, winner, places) in pairs.items():
+            if same_level and self.tell(loser, winner):
+                message = _conflict_message(loser, winner, self._list(places))
+                yield _about_policy(loser, WARNING, "conflict", message, selection_field(loser))
+            elif not same_level and _asks_for_token(loser) and not _asks_for_token(winner):
+                message = (
+                    f"replaces {loser.name} as a whole on {self._list(places)}: no token is asked for there any more"
+                )
+                yield _about_policy(winner, WARNING, "shadowed-jwt", message, selection_field(winner))
+
+    def _list(self, places: list[list[int]]) -> str:
+        """The first few routes, and how many more."""
+        first = heapq.nsmallest(3, (index for some in places for index in some[:3]))
+        listed = ", ".join(str(self._routes[index]) for index in first)
+        count = sum(map(len, places))
+        return f"{listed} and {count - 3} more" if count > 3 else listed
 
 
 def _review_unrouted(
-    policy_set: PolicySet, selection: Selection, destinations: tuple[Destination, ...], told: set[tuple[int, int]]
+    policy_set: PolicySet, selection: Selection, destinations: tuple[Destination, ...], conflicts: _Conflicts
 ) -> Iterator[Diagnostic]:
     """Conflicts that no route shows: on pods without routes, and at destinations. Each pair is told of once."""
     subjects = {
@@ -195,12 +236,12 @@ def _review_unrouted(
         f"Service {one.namespace}/{one.name}": Subject(frozenset(), None, (one,), routed=False) for one in destinations
     }
     for where, subject in subjects.items():
-        for loser, winner in selection.select(subject).conflicting:
-            if (id(loser), id(winner)) in told:
-                continue
-            told.add((id(loser), id(winner)))
-            message = f"conflicts with {winner.name} on {where}: skipping {loser.name}, {_why_it_wins(winner)}"
-            yield _about_policy(loser, WARNING, "conflict", message, selection_field(loser))
+        for conflict in selection.select(subject).conflicts:
+            winner = conflict.winner
+            for loser in conflict.losers:
+                if conflicts.tell(loser, winner):
+                    message = f"conflicts with {winner.name} on {where}: skipping {loser.name}, {_why_it_wins(winner)}"
+                    yield _about_policy(loser, WARNING, "conflict", message, selection_field(loser))
 
 
 def _conflict_message(loser: Policy, winner: Policy, listed: str) -> str:
@@ -222,7 +263,18 @@ def _asks_for_token(policy: Policy) -> bool:
 # --- routes -------------------------------------------------------------------------------------------------------
 
 
-def _review_route(route: Route, policies: Iterable[Policy], selected: Selected) -> Iterator[Diagnostic]:
+class _Neighbours:
+    """The policies, by what a route may have to do with one that does not hold on it."""
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        self.namespaces = {policy.name.namespace for policy in policies}
+        self.asserting: defaultdict[bytes, list[Policy]] = defaultdict(list)
+        for policy in policies:
+            for name in asserted_headers(policy):
+                self.asserting[name].append(policy)
+
+
+def _review_route(route: Route, neighbours: _Neighbours, selected: Selected) -> Iterator[Diagnostic]:
     for match in (*route.matches, *route.rewritten):
         try:
             compile_match(match, None)
@@ -236,33 +288,46 @@ def _review_route(route: Route, policies: Iterable[Policy], selected: Selected) 
         yield _about_route(
             route, WARNING, "no-policy", f"refuses every request: its label `{REQUIRE_AUTH_LABEL[0]}` asks for a policy"
         )
-    yield from _review_foreign(route, policies, selected)
-    looked_at = header_names_of(route)
-    for policy in policies:
-        for name in sorted(looked_at & asserted_headers(policy)):
+    yield from _review_foreign(route, neighbours.namespaces, selected)
+    for name in sorted(header_names_of(route)):
+        setting = neighbours.asserting.get(name, ())
+        if setting:
+            listed = ", ".join(str(policy.name) for policy in setting[:3])
+            if len(setting) > 3:
+                listed += f" and {len(setting) - 3} more"
             yield _about_route(
                 route,
                 WARNING,
                 "asserted-header",
-                f"matches on header `{name.decode()}`, which {policy.name} sets from a token: "
-                "what a client sends in it is never looked at",
+                f"matches on header `{name.decode()}`, which {listed} {'sets' if len(setting) == 1 else 'set'} from a "
+                "token: what a client sends in it is never looked at",
             )
 
 
-def _review_foreign(route: Route, policies: Iterable[Policy], selected: Selected) -> Iterator[Diagnostic]:
+def _review_foreign(route: Route, guarded: set[str], selected: Selected) -> Iterator[Diagnostic]:
     """Where a table of one namespace leads into another that has policies of its own, and none of them holds."""
-    if route.order is not Order.LISTED or route.action is not Action.FORWARD or selected.policies:
+    if route.order is not Order.LISTED or route.action is not Action.FORWARD:
         return
-    abroad = {one.namespace for one in route.destinations if one.kind == "Service"} - {route.namespace}
-    for namespace in sorted(abroad & {policy.name.namespace for policy in policies}):
-        services = ", ".join(
-            sorted(f"{one.namespace}/{one.name}" for one in route.destinations if one.kind == "Service")
-        )
-        hosts = ", ".join(route.hosts) or "every host"
+    guarded = guarded - {policy.name.namespace for policy in selected.policies}
+    services = {(one.namespace, one.name) for one in route.destinations if one.kind == "Service"}
+    hosts = ", ".join(route.hosts) or "every host"
+    for namespace in sorted({one for one, _ in services}.intersection(guarded) - {route.namespace, *route.asked}):
+        led_to = [(one, name) for one, name in sorted(services) if one == namespace]
+        listed = ", ".join("/".join(one) for one in led_to)
         message = (
-            f"leads from namespace `{route.namespace}` to {services} for {hosts}, and no policy of `{namespace}` holds "
-            "on it: requests pass without a token; select its labels, or every route (`applyToRoutes: [{}]`)"
+            f"leads from namespace `{route.namespace}` to {listed} for {hosts}, and no policy of `{namespace}` holds "
+            "on it: "
         )
+        if all(one in route.granted for one in led_to):
+            message += (
+                "a ReferenceGrant lets it, so what no route there matches passes without a token; select its labels, "
+                "or every route (`applyToRoutes: [{}]`)"
+            )
+        else:
+            message += (
+                f"it takes no request away from the routes of `{namespace}`, and opens nothing there; accepted: a "
+                f"ReferenceGrant in `{namespace}` from {route.origin.kind} in `{route.namespace}` to Service"
+            )
         yield _about_route(route, WARNING, "foreign-route", message)
 
 

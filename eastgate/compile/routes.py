@@ -2,7 +2,8 @@
 
 Rules: Gloo and own tables take the first match in reading order; the Gateway API takes the most specific (as Envoy
 Gateway sorts: exact, then regular expression, then prefix; longer; method; headers; query; age; name). Each of the two
-families finds its own match, and the policies of both hold. Must not know: policies, tokens.
+families finds its own match, and the policies of both hold. Whose word a route is, its ``Standing`` says: no namespace
+takes a request away from another's routes (docs/decisions/0004). Must not know: policies, tokens.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import NamedTuple
 
 from eastgate.compile.hosts import ANY, HostIndex, normalise_host, service_hosts
 from eastgate.compile.matchers import BytesTest, RequestTest, compile_conditions, compile_path
 from eastgate.compile.services import ServiceDirectory
 from eastgate.model.requests import Request
-from eastgate.model.routes import Action, Comparison, Destination, Match, Order, Route, StringMatch
+from eastgate.model.routes import ANYBODY, Action, Comparison, Destination, Match, Order, Route, StringMatch
 from eastgate.model.workloads import Workload
 
 LARGE_GROUP = 16
@@ -33,22 +35,37 @@ _RANK = {Comparison.EXACT: 0, Comparison.REGEX: 1, Comparison.SEGMENTS: 2, Compa
 
 class Candidate[Found](NamedTuple):
     """One alternative of one route. None in ``path`` or ``rest`` accepts everything. A ``certain`` one that matches
-    ends the search; any other (a form after rewriting, an unknown port) only says what the request could be.
+    ends the search; one that is not (a form after rewriting, an unknown port) only says what the request could be.
+    None: it is a guest's, and ends the search for guests only.
     """
 
     path: BytesTest | None
     rest: RequestTest | None
-    certain: bool
+    certain: bool | None
     found: Found
+
+
+class Standing(Enum):
+    """Whose word a route is, seen from the workload: its own namespace's; that of a ``GUEST``, a namespace which may
+    lead here by leave of the workload's (ReferenceGrant); or that of a ``FOREIGN`` one, which nobody asked.
+    """
+
+    OWN = "own"
+    GUEST = "guest"
+    FOREIGN = "foreign"
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A route that leads to the workload. ``ports`` None: to every port. ``local`` are the destinations that are it."""
+    """A route that leads to the workload. ``ports`` None: to every port. ``local`` are the destinations that are it.
+    ``voice`` are the other namespaces whose word it is as well: routes of different voices do not compete.
+    """
 
     route: Route
     ports: frozenset[int] | None
     local: tuple[Destination, ...]
+    standing: Standing = Standing.OWN
+    voice: tuple[str, ...] = ()
 
 
 def bind(route: Route, workload: Workload, services: ServiceDirectory) -> Bound | None:
@@ -69,11 +86,36 @@ def bind(route: Route, workload: Workload, services: ServiceDirectory) -> Bound 
             local.append(destination)
             targets = services.targets(namespace, name, destination.port if destination.port is not None else port)
             ports = None if ports is None or targets is None else ports | targets
+    homes = frozenset({workload.namespace}.union(namespace for namespace, _, _ in workload.services))
+    standing = _standing_of(route, local, homes)
     if local:
-        return Bound(route, None if ports is None or workload.one_port else frozenset(ports), tuple(local))
-    if route.invalid and not route.destinations:
-        return Bound(route, None, ())
-    return None
+        bound = None if ports is None or workload.one_port else frozenset(ports)
+    elif route.invalid and not route.destinations and (standing is Standing.OWN or _may_mean(route, homes)):
+        bound = None
+    else:
+        return None
+    return Bound(route, bound, tuple(local), standing, _voice_of(route, standing, homes))
+
+
+def _standing_of(route: Route, local: Iterable[Destination], homes: frozenset[str]) -> Standing:
+    if not homes.isdisjoint((route.namespace, *route.asked)):
+        return Standing.OWN
+    granted = {(one.namespace, one.name) in route.granted for one in local}
+    return Standing.GUEST if granted == {True} else Standing.FOREIGN
+
+
+def _voice_of(route: Route, standing: Standing, homes: frozenset[str]) -> tuple[str, ...]:
+    """The namespaces above the topmost table that is the workload's own, or the guest's; of a foreign one all."""
+    chain = (*route.through, route.namespace)
+    if standing is not Standing.FOREIGN:
+        heard = homes if standing is Standing.OWN else {route.namespace}
+        chain = chain[: next(index for index, namespace in enumerate(chain) if namespace in heard)]
+    return tuple(dict.fromkeys(chain))
+
+
+def _may_mean(route: Route, homes: frozenset[str]) -> bool:
+    """Whether a broken route that leads nowhere readable could have been for a workload of these namespaces."""
+    return ANYBODY in route.mentions or not homes.isdisjoint(route.mentions)
 
 
 def forget_ports(route: Route) -> Route:
@@ -157,27 +199,59 @@ def precedence(route: Route, match: Match, index: int) -> tuple[object, ...]:
     )
 
 
+class _Ranked[Found](NamedTuple):
+    """A candidate with what it is sorted by. ``borrowed``: it stands in for a host that its route does not name."""
+
+    key: tuple[object, ...]
+    place: int
+    candidate: Candidate[Found]
+    borrowed: bool = False
+
+
+type _Groups[Found] = defaultdict[str, list[_Ranked[Found]]]
+
+
+def _arrange[Found](group: list[_Ranked[Found]]) -> tuple[Candidate[Found], ...]:
+    """In the order in which they are tried. LISTED keys are all equal: the order of reading remains. What is not
+    certain comes first, because the search ends at the first that is.
+    """
+    group.sort(key=lambda one: (one.candidate.certain is not False, one.borrowed, one.key, one.place))
+    return tuple(one.candidate for one in group)
+
+
+def _receive[Found](own: _Groups[Found], guests: _Groups[Found]) -> _Groups[Found]:
+    """Guests among the own routes. A host that only guests name opens a group of theirs; the own routes that hold for
+    it without them follow there, so that a guest takes no request away by being more specific about its host.
+    """
+    if not guests:
+        return own
+    index = HostIndex((host, tuple(group)) for host, group in own.items())
+    joined: _Groups[Found] = defaultdict(list, {host: list(group) for host, group in own.items()})
+    for host, group in guests.items():
+        # No host has a NUL in it: what is found for this one holds for everything that the wildcard stands for.
+        instead = index.find(host.replace(ANY, "\0", 1).encode("utf-8", "surrogatepass")) if host not in own else None
+        joined[host] += [*group, *(one._replace(borrowed=True) for one in instead or ())]
+    return joined
+
+
 class RouteIndex[Found]:
-    """The routes of one port, of both families."""
+    """The routes of one port, in their families: by order of competition, and by voice."""
 
     def __init__(self, routes: Iterable[tuple[Bound, Found, Found]], services: ServiceDirectory) -> None:
         """Of each pair the first is found when the route matches, the second where a match of it cannot be compiled."""
-        families: dict[Order, defaultdict[str, list[tuple[tuple[object, ...], Candidate[Found]]]]]
-        families = {order: defaultdict(list) for order in Order}
-        for bound, found, broken in routes:
-            candidates = list(self._candidates(bound, found, broken, services))
-            uncertain = [(key, one._replace(certain=False)) for key, one in candidates]
+        families: dict[tuple[Order, tuple[str, ...]], tuple[_Groups[Found], _Groups[Found]]]
+        families = {(order, ()): (defaultdict(list), defaultdict(list)) for order in Order}
+        for place, (bound, found, broken) in enumerate(routes):
+            candidates = [_Ranked(key, place, one) for key, one in self._candidates(bound, found, broken, services)]
+            uncertain = [one._replace(candidate=one.candidate._replace(certain=False)) for one in candidates]
+            own, guests = families.setdefault((bound.route.order, bound.voice), (defaultdict(list), defaultdict(list)))
+            groups = guests if bound.standing is Standing.GUEST else own
             for host, certain in hosts_of(bound).items():
-                families[bound.route.order][host].extend(candidates if certain else uncertain)
-        for groups in families.values():
-            for group in groups.values():
-                # LISTED keys are all equal: the sort is stable and keeps the order of reading. What is not certain
-                # comes first, because the search ends at the first that is.
-                group.sort(key=lambda ranked: (ranked[1].certain, ranked[0]))
+                groups[host].extend(candidates if certain else uncertain)
         self._families = tuple(
-            HostIndex((host, tuple(candidate for _, candidate in group)) for host, group in groups.items())
-            for groups in families.values()
-            if groups
+            HostIndex((host, _arrange(group)) for host, group in _receive(own, guests).items())
+            for own, guests in families.values()
+            if own or guests
         )
         self._narrowed: dict[tuple[int, bytes], tuple[Candidate[Found], ...]] = {}
         self.bound = bool(self._families)
@@ -188,6 +262,7 @@ class RouteIndex[Found]:
         bound: Bound, found: Found, broken: Found, services: ServiceDirectory
     ) -> Iterable[tuple[tuple[object, ...], Candidate[Found]]]:
         listed = bound.route.order is Order.LISTED
+        guest = bound.standing is Standing.GUEST
         alternatives = [(match, True) for match in alternatives_of(bound.route)]
         alternatives += [(match, False) for match in bound.route.rewritten if alternatives]
         for index, (match, as_sent) in enumerate(alternatives):
@@ -196,26 +271,40 @@ class RouteIndex[Found]:
             try:
                 path, rest = compile_match(match if known else replace(match, port=None), ports)
             except ValueError:
-                yield key, Candidate(None, None, as_sent, broken)
+                yield key, Candidate(None, None, None if guest and as_sent else as_sent, broken)
             else:
-                yield key, Candidate(path, rest, as_sent and known, found)
+                certain = as_sent and known
+                yield key, Candidate(path, rest, None if guest and certain else certain, found)
 
     def find(self, request: Request, path: bytes, query: bytes | None) -> list[Found]:
-        """What the first route of each family that certainly matches leads to, and all that could be meant as well."""
+        """What the first route of each family that certainly matches leads to, and all that could be meant as well. A
+        guest's that comes before it holds beside it.
+        """
         matched: list[Found] = []
         for hosts in self._families:
             group = hosts.find(request.authority)
             if group is not None:
                 if len(group) > LARGE_GROUP:
                     group = self._narrow(group, path)
-                first = len(matched)
+                first, greeted = len(matched), False
                 for test, rest, certain, found in group:
                     if (test is None or test(path)) and (rest is None or rest(request, query)):
                         if certain:
                             matched.insert(first, found)
                             break
+                        if certain is None:
+                            if greeted:
+                                continue
+                            greeted = True
                         matched.append(found)
         return matched
+
+    def under_any_host(self) -> RouteIndex[Found]:
+        """The same routes for a request whose host says nothing: those of each host are a family of their own."""
+        index = RouteIndex[Found]((), ServiceDirectory(()))
+        index._families = tuple(HostIndex([(ANY, group)]) for hosts in self._families for group in hosts)
+        index.bound = self.bound
+        return index
 
     def _narrow(self, group: tuple[Candidate[Found], ...], path: bytes) -> tuple[Candidate[Found], ...]:
         """The candidates of a large group whose path fits; remembered, for paths repeat."""

@@ -10,7 +10,7 @@ have held does.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from eastgate.compile.services import ServiceDirectory
@@ -24,14 +24,32 @@ Labels = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
+class Conflict:
+    """``losers`` do not hold where ``winner`` does. Many routes share one tuple of losers."""
+
+    winner: Policy
+    losers: tuple[Policy, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Selected:
-    """The policies that hold on a route, and the losers with the policy that each lost to: ``conflicting`` to one that
-    selects the route in the same way, ``overridden`` to one with a more specific target.
+    """The policies that hold on a route, and those that do not because of another: ``conflicts`` with one that selects
+    the route in the same way, ``overrides`` by one with a more specific target.
     """
 
     policies: tuple[Policy, ...]
-    conflicting: tuple[tuple[Policy, Policy], ...] = ()
-    overridden: tuple[tuple[Policy, Policy], ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    overrides: tuple[Conflict, ...] = ()
+
+    @property
+    def conflicting(self) -> tuple[tuple[Policy, Policy], ...]:
+        """Loser and winner of every conflict."""
+        return tuple((loser, one.winner) for one in self.conflicts for loser in one.losers)
+
+    @property
+    def overridden(self) -> tuple[tuple[Policy, Policy], ...]:
+        """Loser and winner wherever a more specific target wins."""
+        return tuple((loser, one.winner) for one in self.overrides for loser in one.losers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,116 +77,198 @@ def age_of(policy: Policy) -> Age:
     return (not policy.created, policy.created, policy.name.namespace, policy.name.name)
 
 
+class _Pack:
+    """Policies that select in the same way, and so come and go together: ranked once, whatever they select.
+
+    ``single`` are those that may be in another pack of the same subject as well, and have to be counted once.
+    """
+
+    __slots__ = ("_members", "_ranked", "broken", "single")
+
+    def __init__(self, policies: Iterable[Policy] = ()) -> None:
+        self._members: defaultdict[str, list[Policy]] = defaultdict(list)
+        self._ranked: dict[str, tuple[Policy, tuple[Policy, ...], tuple[Policy, ...]]] | None = None
+        self.broken: list[Policy] = []
+        self.single: list[Policy] = []
+        for policy in policies:
+            self.add(policy)
+
+    def add(self, policy: Policy) -> None:
+        ways = len(policy.routes) + len(policy.destinations) + policy.everything
+        if policy.invalid:
+            self.broken.append(policy)
+        elif ways > 1:
+            self.single.append(policy)
+        else:
+            self._members[policy.dialect].append(policy)
+
+    def __iter__(self) -> Iterator[Policy]:
+        for members in self._members.values():
+            yield from members
+        yield from self.single
+        yield from self.broken
+
+    def ranked(self) -> dict[str, tuple[Policy, tuple[Policy, ...], tuple[Policy, ...]]]:
+        """By dialect: the oldest, the others, and all of them."""
+        if self._ranked is None:
+            self._ranked = {}
+            for dialect, members in self._members.items():
+                every = tuple(sorted(members, key=age_of))
+                self._ranked[dialect] = (every[0], every[1:], every)
+        return self._ranked
+
+
+class _Home:
+    """What selects routes of one namespace by their labels. ``native`` packs are of policies that live there."""
+
+    def __init__(self) -> None:
+        self._packs: dict[tuple[Labels, bool], _Pack] = {}
+        self._wide: list[_Pack] = []
+        self._by_pair: defaultdict[tuple[str, str], list[tuple[Labels, _Pack]]] = defaultdict(list)
+
+    def add(self, labels: Labels, policy: Policy, native: bool) -> None:
+        pack = self._packs.get((labels, native))
+        if pack is None:
+            pack = self._packs[labels, native] = _Pack()
+            if labels:
+                # Any pair will do, as long as every route with these labels has it.
+                self._by_pair[min(labels)].append((labels, pack))
+            else:
+                self._wide.append(pack)
+        pack.add(policy)
+
+    def find(self, labels: Labels) -> list[_Pack]:
+        """The packs that select a route with these labels."""
+        found = self._wide.copy()
+        for pair in sorted(labels) if self._by_pair else ():
+            found.extend(pack for wanted, pack in self._by_pair.get(pair, ()) if wanted <= labels)
+        return found
+
+
 class Selection:
     """Policies indexed by what they select, so that many policies on many routes stay cheap."""
 
     def __init__(self, policies: Iterable[Policy], services: ServiceDirectory) -> None:
         self._services = services
-        self._by_label: defaultdict[str, list[tuple[Labels, Policy]]] = defaultdict(list)
-        self._everywhere: defaultdict[str, list[Policy]] = defaultdict(list)
+        self._by_label: defaultdict[str, _Home] = defaultdict(_Home)
+        self._everywhere: defaultdict[str, _Pack] = defaultdict(_Pack)
         self._leading: list[tuple[DestinationSelector, Policy]] = []
         self._at_destination: list[tuple[DestinationSelector, Policy]] = []
         self._targeting: defaultdict[ObjectName, list[tuple[TargetReference, Policy]]] = defaultdict(list)
+        self._led: dict[tuple[Destination, ...], _Pack] = {}
+        self._reached: dict[Destination, tuple[tuple[Policy, ...], tuple[Conflict, ...]]] = {}
+        self._attached: dict[tuple[object, ...], tuple[tuple[Policy, ...], tuple[Conflict, ...], tuple[Conflict, ...]]]
+        self._attached = {}
         for policy in policies:
             self._index(policy)
 
     def _index(self, policy: Policy) -> None:
         home = policy.name.namespace
         for selector in policy.routes:
-            self._by_label[selector.namespace or home].append((frozenset(selector.labels), policy))
-            if not selector.labels and selector.namespace is None:
-                self._everywhere[home].append(policy)
+            namespace = selector.namespace or home
+            native = selector.namespace is None
+            self._by_label[namespace].add(frozenset(selector.labels), policy, native)
+            if not selector.labels and native:
+                self._everywhere[home].add(policy)
         for destination in policy.destinations:
             (self._leading if destination.of_routes else self._at_destination).append((destination, policy))
         for reference in policy.targets:
             self._targeting[reference.target].append((reference, policy))
         # A broken policy that selects nothing readable is refused wherever it could have applied.
         if policy.everything or (policy.invalid and not (policy.routes or policy.destinations or policy.targets)):
-            self._by_label[home].append((frozenset(), policy))
-            self._everywhere[home].append(policy)
+            self._by_label[home].add(frozenset(), policy, native=True)
+            self._everywhere[home].add(policy)
 
     def select(self, subject: Subject) -> Selected:
         """The policies that hold on a subject."""
         chosen: dict[int, Policy] = {}
-        conflicting: list[tuple[Policy, Policy]] = []
-        overridden: list[tuple[Policy, Policy]] = []
+        conflicts: list[Conflict] = []
+        overrides: tuple[Conflict, ...] = ()
         if subject.routed:
-            self._settle(self._selected_by_label(subject), chosen, conflicting, apart=subject.namespace is None)
+            self._settle(self._selected_by_label(subject), chosen, conflicts, apart=subject.namespace is None)
             if subject.route is not None:
-                self._attach(subject.route, chosen, conflicting, overridden)
+                policies, lost, overrides = self._attach(subject.route)
+                chosen.update((id(policy), policy) for policy in policies)
+                conflicts += lost
+                overrides = _without(overrides, chosen)
         for destination in subject.destinations:
-            at_destination = [p for s, p in self._at_destination if self._leads_to(s, destination)]
-            self._settle(at_destination, chosen, conflicting)
-        return Selected(tuple(chosen.values()), tuple(conflicting), tuple(overridden))
+            reached, lost = self._at(destination)
+            chosen.update((id(policy), policy) for policy in reached)
+            conflicts += lost
+        return Selected(tuple(chosen.values()), tuple(conflicts), overrides)
 
-    def _selected_by_label(self, subject: Subject) -> list[Policy]:
+    def _selected_by_label(self, subject: Subject) -> list[_Pack]:
         namespaces = [subject.namespace] if subject.namespace is not None else list(self._by_label)
         found = [
-            policy
-            for namespace in namespaces
-            for labels, policy in self._by_label.get(namespace, ())
-            if labels <= subject.labels
+            pack for one in namespaces if one in self._by_label for pack in self._by_label[one].find(subject.labels)
         ]
         # A route of another namespace that leads here is no way around what holds for everything here.
-        for namespace in {one.namespace for one in subject.destinations} - set(namespaces):
-            found.extend(self._everywhere.get(namespace, ()))
-        found.extend(
-            policy
-            for selector, policy in self._leading
-            if any(self._leads_to(selector, d) for d in subject.destinations)
-        )
+        abroad = dict.fromkeys(one.namespace for one in subject.destinations if one.namespace not in namespaces)
+        found.extend(self._everywhere[namespace] for namespace in abroad if namespace in self._everywhere)
+        if self._leading and subject.destinations:
+            found.append(self._leading_to(subject.destinations))
         return found
 
-    def _settle(
-        self,
-        candidates: Sequence[Policy],
-        chosen: dict[int, Policy],
-        conflicting: list[tuple[Policy, Policy]],
-        apart: bool = False,
-    ) -> None:
-        """One policy a dialect; ``apart``: also one a namespace. Broken policies all stay: they refuse."""
-        groups: defaultdict[tuple[str, str], dict[int, Policy]] = defaultdict(dict)
-        for policy in candidates:
-            if policy.invalid:
-                chosen[id(policy)] = policy
-            else:
-                groups[policy.dialect, policy.name.namespace if apart else ""][id(policy)] = policy
-        for group in groups.values():
-            self._keep_oldest(group.values(), chosen, conflicting)
+    def _leading_to(self, destinations: tuple[Destination, ...]) -> _Pack:
+        pack = self._led.get(destinations)
+        if pack is None:
+            policies = {
+                id(policy): policy
+                for selector, policy in self._leading
+                if any(self._leads_to(selector, one) for one in destinations)
+            }
+            pack = self._led[destinations] = _Pack(policies.values())
+        return pack
+
+    def _at(self, destination: Destination) -> tuple[tuple[Policy, ...], tuple[Conflict, ...]]:
+        """What holds on every request to a destination."""
+        settled = self._reached.get(destination)
+        if settled is None:
+            policies = {id(p): p for selector, p in self._at_destination if self._leads_to(selector, destination)}
+            chosen: dict[int, Policy] = {}
+            conflicts: list[Conflict] = []
+            self._settle([_Pack(policies.values())], chosen, conflicts)
+            settled = self._reached[destination] = (tuple(chosen.values()), tuple(conflicts))
+        return settled
 
     @staticmethod
-    def _keep_oldest(
-        group: Iterable[Policy], chosen: dict[int, Policy], conflicting: list[tuple[Policy, Policy]]
+    def _settle(
+        packs: Sequence[_Pack], chosen: dict[int, Policy], conflicts: list[Conflict], apart: bool = False
     ) -> None:
-        winner, *losers = sorted(group, key=age_of)
-        chosen[id(winner)] = winner
-        conflicting.extend((loser, winner) for loser in losers)
+        """One policy a dialect; ``apart``: also one a namespace. Broken policies all stay: they refuse."""
+        for pack in packs:
+            chosen.update((id(policy), policy) for policy in pack.broken)
+        if apart:
+            groups: defaultdict[tuple[str, str], dict[int, Policy]] = defaultdict(dict)
+            for policy in (policy for pack in packs for policy in pack if not policy.invalid):
+                groups[policy.dialect, policy.name.namespace][id(policy)] = policy
+            for group in groups.values():
+                _keep_oldest(group.values(), chosen, conflicts)
+            return
+        single = {id(policy): policy for pack in packs for policy in pack.single}
+        dialects = dict.fromkeys(
+            [*(one for pack in packs for one in pack.ranked()), *(p.dialect for p in single.values())]
+        )
+        for dialect in dialects:
+            ranked = [pack.ranked()[dialect] for pack in packs if dialect in pack.ranked()]
+            alone = [policy for policy in single.values() if policy.dialect == dialect] if single else []
+            winner = min((*(oldest for oldest, _, _ in ranked), *alone), key=age_of)
+            chosen[id(winner)] = winner
+            losing = [others if oldest is winner else every for oldest, others, every in ranked]
+            losing.append(tuple(sorted((policy for policy in alone if policy is not winner), key=age_of)))
+            conflicts.extend(Conflict(winner, losers) for losers in losing if losers)
 
-    def _attach(
-        self,
-        route: Route,
-        chosen: dict[int, Policy],
-        conflicting: list[tuple[Policy, Policy]],
-        overridden: list[tuple[Policy, Policy]],
-    ) -> None:
+    def _attach(self, route: Route) -> tuple[tuple[Policy, ...], tuple[Conflict, ...], tuple[Conflict, ...]]:
         """Envoy Gateway's levels. At the most specific each target keeps its oldest policy; the rest is replaced."""
-        ways = [[*self._at_route(route), *found] for found in self._at_attachments(route)] or [[*self._at_route(route)]]
-        replaced: dict[int, tuple[Policy, Policy]] = {}
-        for way in ways:
-            levels: defaultdict[int, defaultdict[TargetReference, dict[int, Policy]]]
-            levels = defaultdict(lambda: defaultdict(dict))
-            for level, reference, policy in way:
-                levels[level][reference][id(policy)] = policy
-            if not levels:
-                continue
-            best = max(levels)
-            for group in levels[best].values():
-                self._keep_oldest(group.values(), chosen, conflicting)
-            winner = min((policy for group in levels[best].values() for policy in group.values()), key=age_of)
-            for level, groups in levels.items():
-                for group in groups.values() if level != best else ():
-                    replaced |= {identity: (policy, winner) for identity, policy in group.items()}
-        overridden.extend(pair for identity, pair in replaced.items() if identity not in chosen)
+        if not self._targeting:
+            return (), (), ()
+        own = [*self._at_route(route)]
+        key = (*((level, reference, id(policy)) for level, reference, policy in own), route.attachments)
+        settled = self._attached.get(key)
+        if settled is None:
+            ways = [[*own, *found] for found in self._at_attachments(route)] or [own]
+            settled = self._attached[key] = _settle_levels(ways)
+        return settled
 
     def _at_route(self, route: Route) -> Iterable[tuple[int, TargetReference, Policy]]:
         for reference, policy in self._targeting.get(route.origin, ()):
@@ -216,3 +316,53 @@ class Selection:
             if labels is not None and not frozenset(selector.labels) <= labels:
                 return False
         return self._services.may_be_same_port(destination.namespace, destination.name, selector.port, destination.port)
+
+
+Way = Sequence[tuple[int, TargetReference, Policy]]
+
+
+def _settle_levels(ways: Iterable[Way]) -> tuple[tuple[Policy, ...], tuple[Conflict, ...], tuple[Conflict, ...]]:
+    """What holds, who lost to another of the same target, and who was replaced by a more specific one."""
+    chosen: dict[int, Policy] = {}
+    conflicts: list[Conflict] = []
+    replaced: dict[int, tuple[Policy, Policy]] = {}
+    for way in ways:
+        levels: defaultdict[int, defaultdict[TargetReference, dict[int, Policy]]]
+        levels = defaultdict(lambda: defaultdict(dict))
+        for level, reference, policy in way:
+            levels[level][reference][id(policy)] = policy
+        if not levels:
+            continue
+        best = max(levels)
+        for group in levels[best].values():
+            _keep_oldest(group.values(), chosen, conflicts)
+        winner = min((policy for group in levels[best].values() for policy in group.values()), key=age_of)
+        for level, groups in levels.items():
+            for group in groups.values() if level != best else ():
+                replaced |= {identity: (policy, winner) for identity, policy in group.items()}
+    overrides: dict[int, list[Policy]] = {}
+    winners: dict[int, Policy] = {}
+    for identity, (policy, winner) in replaced.items():
+        if identity not in chosen:
+            overrides.setdefault(id(winner), []).append(policy)
+            winners[id(winner)] = winner
+    return (
+        tuple(chosen.values()),
+        tuple(conflicts),
+        tuple(Conflict(winners[identity], tuple(losers)) for identity, losers in overrides.items()),
+    )
+
+
+def _keep_oldest(group: Iterable[Policy], chosen: dict[int, Policy], conflicts: list[Conflict]) -> None:
+    winner, *losers = sorted(group, key=age_of)
+    chosen[id(winner)] = winner
+    if losers:
+        conflicts.append(Conflict(winner, tuple(losers)))
+
+
+def _without(overrides: tuple[Conflict, ...], chosen: dict[int, Policy]) -> tuple[Conflict, ...]:
+    """Who holds all the same, in another way, was not replaced."""
+    if not any(id(loser) in chosen for one in overrides for loser in one.losers):
+        return overrides
+    kept = (Conflict(one.winner, tuple(p for p in one.losers if id(p) not in chosen)) for one in overrides)
+    return tuple(one for one in kept if one.losers)

@@ -18,6 +18,7 @@ _CONTENT_FIELDS = ("body", "inline")
 """Fields that hold content too: a response, a key."""
 
 _OPENING, _CLOSING = "“‘«„", "”’»“"
+_FIRST = frozenset(_OPENING)
 
 
 def warn_of_leftovers(document: Value, kind: str, report: Reporter) -> None:
@@ -28,12 +29,14 @@ def warn_of_leftovers(document: Value, kind: str, report: Reporter) -> None:
     left, waiting = MOST_REPORTED, [spec]
     while waiting and left:
         value = waiting.pop()
-        if isinstance(value.data, dict):
-            waiting.extend(inner for key, inner in reversed(value.data.items()) if key not in _CONTENT_FIELDS)
-        elif isinstance(value.data, list):
-            waiting.extend(reversed(value.data))
-        elif isinstance(value.data, str):
-            left -= _warn(value, value.data, report)
+        data = value.data
+        if isinstance(data, str):
+            if "{{" in data or data[:1] in _FIRST:
+                left -= _warn(value, data, report)
+        elif isinstance(data, dict):
+            waiting += [inner for key, inner in reversed(data.items()) if key not in _CONTENT_FIELDS]
+        elif isinstance(data, list):
+            waiting += reversed(data)
 
 
 def _warn(value: Value, text: str, report: Reporter) -> bool:

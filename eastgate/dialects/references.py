@@ -73,6 +73,8 @@ def read_data(
         )
         report.error(at, "not-granted", message)
         return None
+    # Only now: what somebody may not read is not brought to him, either.
+    catalogue.note_key(found, key)
     return text
 
 

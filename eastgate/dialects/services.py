@@ -5,6 +5,8 @@ Reads only what routing needs; everything else in a Service is none of our busin
 
 from __future__ import annotations
 
+from functools import partial
+
 from eastgate.dialects.catalogue import Catalogue, Object
 from eastgate.dialects.documents import Fields, Reporter, Value
 from eastgate.model.diagnostics import Diagnostic
@@ -15,7 +17,10 @@ KIND = "Service"
 
 def read(catalogue: Catalogue, sink: list[Diagnostic]) -> list[Service]:
     """Every Service that was read."""
-    return [_read_service(found, sink) for found in catalogue.of_kind("", KIND)]
+    return [
+        catalogue.remember(found, KIND, sink, partial(_read_service, found, sink))
+        for found in catalogue.of_kind("", KIND)
+    ]
 
 
 def _read_service(found: Object, sink: list[Diagnostic]) -> Service:

@@ -113,6 +113,10 @@ class Order(StrEnum):
     PRECEDENCE = "precedence"
 
 
+ANYBODY = "*"
+"""In ``Route.mentions``: every namespace."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One route entry or rule.
@@ -126,6 +130,11 @@ class Route:
     policies beside those of the route that it matches as it stands. ``labels`` are those of the entry united with
     those of its table. ``created`` is the RFC 3339 creationTimestamp, empty when the file has none; ``weight``
     orders delegated tables (higher first).
+
+    Whose word it is: ``through`` are the namespaces of the tables that delegate to it, the root's first; ``asked`` are
+    those of them whose table asked for this one's namespace by name. ``granted`` are the Services, as (namespace,
+    name), of other namespaces that agreed to be led to (ReferenceGrant). ``mentions`` are the words of a broken
+    route's text, where it leads nowhere readable: it may have been for a workload in one of these namespaces.
     """
 
     origin: ObjectName
@@ -144,6 +153,10 @@ class Route:
     weight: int = 0
     created: str = ""
     grpc: bool = False
+    through: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+    granted: tuple[tuple[str, str], ...] = ()
+    mentions: tuple[str, ...] = ()
     invalid: tuple[str, ...] = field(default=())
     """Messages of the errors in it. A route that could not be read whole keeps what could be read; the compiler
     refuses (503) every request that could have been meant for it."""

@@ -87,7 +87,7 @@ def ask(served: Served, key: str = "main", kid: str = "same") -> Response:
     return request_http1(served.port, "GET", "/get", "httpbin", [("authorization", f"Bearer {token}")])
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds, "did not happen"

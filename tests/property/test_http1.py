@@ -11,12 +11,13 @@ import contextlib
 
 import h11
 import httptools
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eastgate.model.decisions import Edits
 from sidecar.lanes.framing import ChunkedBody, FramingError, LengthBody
 from sidecar.lanes.http1_requests import RequestError, RequestHead, read_request_head, write_request_head
+from tests.examples import examples
 
 type Reading = tuple[bytes, bytes, list[tuple[bytes, bytes]], bytes]
 
@@ -179,7 +180,7 @@ nearly = st.builds(
 requests = st.one_of(nearly, nearly, wild)
 
 
-@settings(max_examples=600, deadline=None)
+@examples(600)
 @given(requests)
 @example(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello")
 @example(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5;a\r\nhello\r\n0\r\nA: b\r\n\r\n")
@@ -205,7 +206,7 @@ def test_what_is_accepted_has_one_reading(wire: bytes) -> None:
         assert [value for name, value in headers if name == b"host"] in ([head.request.authority], [])
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(requests)
 def test_what_is_forwarded_has_one_reading_too(wire: bytes) -> None:
     head = read_ours(wire)
@@ -221,7 +222,7 @@ def test_what_is_forwarded_has_one_reading_too(wire: bytes) -> None:
         assert [value for name, value in headers if name == b"host"] == [head.request.authority]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.integers(1, 30))
 def test_chunks_come_back_however_they_are_cut(pieces: list[bytes], step: int) -> None:
     wire = b"".join(b"%X\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\nA: b\r\n\r\nNEXT"
@@ -233,7 +234,7 @@ def test_chunks_come_back_however_they_are_cut(pieces: list[bytes], step: int) -
     assert body.rest + wire[at:] == b"NEXT"
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_a_refusal(data: bytes) -> None:
     read_ours(data)

@@ -7,7 +7,7 @@ import hpack.huffman
 import hpack.huffman_table
 import pytest
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.lanes.http2.fields import (
@@ -31,6 +31,7 @@ from sidecar.lanes.http2.frames import (
 from sidecar.lanes.http2.heads import MalformedHeadError, read_head
 from sidecar.lanes.http2.huffman import HuffmanError, decode_huffman
 from sidecar.lanes.http2.memo import RecentMemo
+from tests.examples import examples
 
 NAMES = st.one_of(
     st.sampled_from([b":path", b":status", b"authorization", b"cookie", b"x-a", b"x-b", b"x-c", b"te"]),
@@ -40,7 +41,7 @@ FIELDS = st.tuples(NAMES, st.one_of(st.sampled_from([b"", b"1", b"/", b"x" * 200
 LISTS = st.lists(FIELDS, max_size=30)
 
 
-@settings(deadline=None)
+@examples()
 @given(blocks=st.lists(st.tuples(LISTS, st.booleans(), st.sampled_from([None, 0, 64, 500, 4096])), max_size=8))
 def test_decoding_what_hpack_encodes(blocks):
     """A whole connection: table updates, evictions, sensitive fields, both string codings."""
@@ -55,7 +56,7 @@ def test_decoding_what_hpack_encodes(blocks):
             assert decoder.decode(block) == fields  # what the memory of heads relies on
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(
     fields=LISTS,
     huffman=st.booleans(),
@@ -70,7 +71,7 @@ def test_agreeing_on_damaged_blocks(fields, huffman, cuts, end):
     assert_agreement([bytes(block[: end if end < 1000 else None])])
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(blocks=st.lists(st.binary(max_size=60), max_size=4))
 def test_agreeing_on_nonsense(blocks):
     assert_agreement(blocks)
@@ -96,7 +97,7 @@ def assert_agreement(blocks: list[bytes]) -> None:
         assert found == expected
 
 
-@settings(deadline=None)
+@examples()
 @given(fields=LISTS)
 def test_hpack_decodes_what_the_lane_encodes_and_remembers_nothing(fields):
     decoder = hpack.Decoder(max_header_list_size=1 << 30)
@@ -106,7 +107,7 @@ def test_hpack_decodes_what_the_lane_encodes_and_remembers_nothing(fields):
     assert FieldDecoder(1 << 30, 1 << 20).decode(block) == fields
 
 
-@settings(deadline=None)
+@examples()
 @given(size=st.integers(0, 4096))
 def test_table_size_updates(size):
     decoder = hpack.Decoder()
@@ -114,14 +115,14 @@ def test_table_size_updates(size):
     assert decoder.header_table_size == size
 
 
-@settings(deadline=None)
+@examples()
 @given(text=st.binary(max_size=2000))
 def test_huffman_decodes_what_hpack_encodes(text):
     coded = hpack.huffman.HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(text)
     assert decode_huffman(coded) == text
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(coded=st.binary(max_size=40))
 def test_huffman_agrees_on_nonsense(coded):
     try:
@@ -139,7 +140,7 @@ def test_huffman_refuses_wrong_padding_and_the_end_symbol(coded):
         decode_huffman(coded)
 
 
-@settings(deadline=None)
+@examples()
 @given(lists=st.lists(LISTS, max_size=5), bytes_=st.integers(0, 2000), count=st.integers(0, 10))
 def test_bounds_keep_the_table_in_step(lists, bytes_, count):
     """A list beyond the bounds is not returned, and the next one is still decoded right."""
@@ -155,7 +156,7 @@ def test_bounds_keep_the_table_in_step(lists, bytes_, count):
             assert decoder.decode(block) == fields
 
 
-@settings(deadline=None)
+@examples()
 @given(
     frames=st.lists(
         st.tuples(
@@ -188,7 +189,7 @@ def test_frames_survive_any_portions(frames, portion):
     assert not reader.partial
 
 
-@settings(deadline=None)
+@examples()
 @given(block=st.binary(max_size=40_000), end=st.booleans())
 def test_long_heads_are_cut_into_frames(block, end):
     frames = list(FrameReader().feed(encode_head(5, block, end)))
@@ -198,7 +199,7 @@ def test_long_heads_are_cut_into_frames(block, end):
     assert [bool(frame.flags & END_HEADERS) for frame in frames] == [False] * (len(frames) - 1) + [True]
 
 
-@settings(deadline=None)
+@examples()
 @given(pairs=st.lists(st.tuples(st.binary(max_size=30), st.binary(min_size=1, max_size=30)), max_size=200))
 def test_the_memory_never_lies_and_never_grows(pairs):
     memo: RecentMemo[bytes] = RecentMemo(4000)
@@ -212,7 +213,7 @@ def test_the_memory_never_lies_and_never_grows(pairs):
         assert sum(len(k) + len(v) + 160 for k, v in held.items()) <= 4000 + 400
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     fields=st.lists(
         st.tuples(

@@ -9,7 +9,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.lanes.http2.fields import encode_fields
@@ -30,6 +30,7 @@ from sidecar.lanes.http2.frames import (
     encode_window_update,
 )
 from sidecar.options import Limits
+from tests.examples import examples
 from tests.lanes.http2_peer import Clock, FakeGate, make_lane
 
 HEAD = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"app")]
@@ -91,7 +92,7 @@ STEPS = st.tuples(st.lists(STEP, max_size=25), st.lists(WRONG, max_size=1)).map(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(steps=STEPS, portion=st.sampled_from([0, 0, 1, 5]))
 def test_the_application_is_never_told_nonsense(steps, portion):
     gate = FakeGate()
@@ -148,7 +149,7 @@ def test_the_application_is_never_told_nonsense(steps, portion):
     assert list(seen) == sorted(seen)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(data=st.binary(max_size=200), portion=st.integers(1, 50))
 def test_bytes_of_any_kind_never_raise_and_never_pass(data, portion):
     gate = FakeGate()
@@ -160,7 +161,7 @@ def test_bytes_of_any_kind_never_raise_and_never_pass(data, portion):
     assert list(FrameReader().feed(lane.client))  # what the client hears is whole frames
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(data=st.binary(max_size=200), portion=st.integers(1, 50), greeted=st.booleans())
 def test_an_application_that_says_anything(data, portion, greeted):
     """The client still gets whole frames, and the lane survives."""

@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eastgate.compile.coverage import covers
+from eastgate.compile.guards import Guard
+from eastgate.compile.plan import Plan
 from eastgate.model.routes import Comparison, FieldMatch, Match, Order, Route, StringMatch
-from tests.unit.decide.scenes import compiled, http_route, request, table
+from eastgate.model.workloads import Workload
+from tests.unit.decide.scenes import compiled, http_route, policy, request, selecting, service, table
 
 PATHS = ["/", "/a", "/a/b", "/ab", "/a/b/c", "/b"]
 paths = st.one_of(
@@ -108,3 +111,65 @@ def test_a_match_that_covers_another_matches_all_of_it(
     path, method, _, header = asked
     if covers(wide, narrow) and accepts(narrow, path, method, header):
         assert accepts(wide, path, method, header)
+
+
+WEB = service("web", 80, namespace="shop")
+POD = Workload(namespace="shop", labels=(("app", "web"),), services=(("shop", "web", None),))
+POLICIES = [
+    policy(name="one", namespace="shop", routes=selecting(one="yes")),
+    policy(name="two", namespace="shop", dialect="eastgate", routes=selecting(two="yes")),
+    policy(name="pods", namespace="shop", dialect="third", routes=selecting(app="web")),
+]
+labels = st.sampled_from([(), (("one", "yes"),), (("two", "yes"),)])
+written = st.tuples(st.lists(matches, max_size=2).map(tuple), hosts, st.booleans(), labels)
+scenes = st.tuples(st.lists(written, max_size=3), st.lists(written, min_size=1, max_size=3), st.booleans(), requests)
+
+
+def build_route(
+    written: tuple[tuple[Match, ...], tuple[str, ...], bool, tuple[tuple[str, str], ...]],
+    index: int,
+    namespace: str,
+    granted: bool,
+) -> Route:
+    some, names, listed, labelled = written
+    make = table if listed or (namespace != "shop" and not granted) else http_route
+    leave = (("shop", "web"),) if granted else ()
+    return make(
+        *some, hosts=names, index=index, namespace=namespace, destinations=(WEB,), labels=labelled, granted=leave
+    )
+
+
+@given(scenes, st.booleans())
+def test_no_namespace_opens_or_closes_another(
+    scene: tuple[
+        list[tuple[tuple[Match, ...], tuple[str, ...], bool, tuple[tuple[str, str], ...]]],
+        list[tuple[tuple[Match, ...], tuple[str, ...], bool, tuple[tuple[str, str], ...]]],
+        bool,
+        tuple[str, bytes, bytes, bytes | None],
+    ],
+    first: bool,
+) -> None:
+    ours, theirs, granted, (path, method, authority, header) = scene
+    own = [build_route(one, index, "shop", False) for index, one in enumerate(ours)]
+    other = [build_route(one, index, "mallory", granted) for index, one in enumerate(theirs)]
+    together = compiled(*POLICIES, *(other + own if first else own + other), workload=POD)
+    alone = compiled(*POLICIES, *own, workload=POD)
+    sent = () if header is None else ((b"x", header),)
+
+    def ask(plan: Plan, host: bytes) -> Guard:
+        return plan.find(request(path, *sent, method=method, host=host), path.encode(), None)
+
+    before, after = ask(alone, authority), ask(together, authority)
+    matched = before.refusal is None and own
+    if matched:
+        assert after.refusal is None
+        assert set(before.names) <= set(after.names)
+        assert granted or (before.route, before.names) == (after.route, after.names)
+    elif not own and not granted:
+        assert after.refusal is None
+        assert after.names == before.names
+    elif after.refusal is None and not granted:
+        # Under one of the names that the workload has anyway, whoever calls may call as well.
+        names = [b"a.example", b"b.example", b"x.example", b"x", b"web.shop"]
+        open_to = [ask(alone, host) for host in names]
+        assert any(one.refusal is None and set(one.names) <= set(after.names) for one in open_to)

@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eastgate.decide.claim_values import UnsafeClaimError, claim_header_value
@@ -14,6 +14,7 @@ from eastgate.decide.statuses import ALL_STATUSES, Status
 from eastgate.decide.token import ParsedToken, check_claims, parse_token
 from eastgate.decide.verify import verify_signature
 from eastgate.keys.keyset import KeySetError, parse_key_set
+from tests.examples import examples
 from tests.property.test_json import texts, values
 from tests.unit.keys.issuer import join, jwk, jwks, sign
 
@@ -41,7 +42,7 @@ def test_any_bytes_are_refused_with_a_known_status(raw: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=150)
+@examples(150)
 def test_any_change_of_the_good_token_is_refused(data: st.DataObject) -> None:
     raw = bytearray(GOOD)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -69,7 +70,7 @@ claims = st.dictionaries(st.sampled_from(["iss", "sub", "aud", "exp", "nbf", "ia
 
 
 @given(headers, claims, st.binary(max_size=80))
-@settings(max_examples=150)
+@examples(150)
 def test_any_header_and_claims_with_a_forged_signature_are_refused(
     header: dict[str, Any], body: dict[str, Any], signature: bytes
 ) -> None:
@@ -97,7 +98,7 @@ words = st.sampled_from(["RSA", "EC", "oct", "OKP", "P-256", "P-521", "Ed25519",
 
 
 @given(st.lists(st.dictionaries(members, words | values, max_size=8), max_size=4), st.booleans())
-@settings(max_examples=150)
+@examples(150)
 def test_any_jwk_is_a_key_or_the_one_error(keys: list[dict[str, Any]], remote: bool) -> None:
     try:
         found = parse_key_set(json.dumps({"keys": keys}), remote=remote)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eastgate.dialects import documents
@@ -14,6 +14,7 @@ from eastgate.dialects.corpus import read_policy_set
 from eastgate.dialects.documents import read_documents
 from eastgate.dialects.durations import parse_duration
 from eastgate.model.diagnostics import Diagnostic, Severity
+from tests.examples import examples
 from tests.unit.dialects.reading import GLOO, OWN, policy_text
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -54,7 +55,7 @@ def test_what_pyyaml_writes_is_read_back(data: Any) -> None:
 
 
 @given(SOUP)
-@settings(max_examples=300)
+@examples(300)
 def test_any_text_gives_documents_or_a_reason(text: str) -> None:
     found, problems = read(text)
     assert all(one.position.line <= text.count("\n") + 2 for one in problems)
@@ -63,10 +64,10 @@ def test_any_text_gives_documents_or_a_reason(text: str) -> None:
 
 
 @given(SOUP)
-@settings(max_examples=300)
+@examples(300)
 def test_both_parsers_agree_where_both_accept(text: str) -> None:
-    fast, fast_problem = documents._read_with(documents._fast_parser, "f.yaml", text)
-    pure, pure_problem = documents._read_with(documents._PureParser, "f.yaml", text)
+    fast, fast_problem = documents._read_with(documents._fast_parser, "f.yaml", text, True)
+    pure, pure_problem = documents._read_with(documents._PureParser, "f.yaml", text, True)
     if fast_problem is None and pure_problem is None:
         assert [one.plain() for one in fast.found] == [one.plain() for one in pure.found]
         assert fast.duplicates == pure.duplicates
@@ -93,7 +94,7 @@ KINDS = st.sampled_from(
 
 
 @given(st.lists(st.tuples(KINDS, SPECS, st.sampled_from(["a", "x"])), max_size=4))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_reading_is_total(objects: list[tuple[tuple[str, str], Any, str]]) -> None:
     items = [
         {"apiVersion": api, "kind": kind, "metadata": {"name": name, "namespace": "shop"}, "spec": spec, "data": spec}
@@ -107,7 +108,7 @@ def test_reading_is_total(objects: list[tuple[tuple[str, str], Any, str]]) -> No
 
 
 @given(SPECS)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_a_policy_is_whole_or_invalid_and_never_selects_less_by_a_mistake(selectors: Any) -> None:
     text = policy_text(spec="applyToRoutes: " + json.dumps(selectors))
     (policy,) = read_policy_set([("f.yaml", text)]).policies

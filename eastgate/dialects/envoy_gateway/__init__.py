@@ -8,6 +8,8 @@ Rules: Envoy Gateway v1alpha1 ``SecurityPolicySpec``; an untranslatable policy f
 
 from __future__ import annotations
 
+from functools import partial
+
 from eastgate.dialects.catalogue import Catalogue, Object
 from eastgate.dialects.envoy_gateway.authorization import read_authorization
 from eastgate.dialects.envoy_gateway.jwks import read_key_source
@@ -39,7 +41,8 @@ def read(catalogue: Catalogue, sink: list[Diagnostic]) -> tuple[list[Policy], li
     """Every SecurityPolicy, and every rule of every HTTPRoute and GRPCRoute; what is wrong goes to ``sink``."""
     servers = KeyServers(catalogue, sink)
     policies = [
-        _read_policy(policy, catalogue, servers, sink) for policy in catalogue.of_kind(ENVOY_GROUP, "SecurityPolicy")
+        catalogue.remember(policy, DIALECT, sink, partial(_read_policy, policy, catalogue, servers, sink))
+        for policy in catalogue.of_kind(ENVOY_GROUP, "SecurityPolicy")
     ]
     check_targets(catalogue, sink)
     return policies, read_routes(catalogue, sink)

@@ -55,6 +55,8 @@ class KeyServers:
 
     def reach(self, item: Value, source: tuple[str, str, str], report: Reporter) -> Reached:
         """One ``backendRefs[]`` entry of ``source`` (group, kind, namespace). Errors are reported and close the way."""
+        # What is found is shared by all that refer to it, so nobody can keep it for himself.
+        self.catalogue.forget()
         before = len(report.errors)
         with Fields(item, report) as reference:
             group = reference.text("group") or CORE_GROUP

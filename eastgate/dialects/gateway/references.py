@@ -51,7 +51,7 @@ def say_missing(
 ) -> str:
     """Report a reference to an object that was not read; the message is also returned."""
     near = report.suggest(name, catalogue.names(group, kind, namespace))
-    elsewhere = sorted(catalogue.prepared("namespaces by name", _namespaces_by_name).get((group, kind, name), ()))[:3]
+    elsewhere = catalogue.ask(_find_namespaces, group, kind, name)[:3]
     hint = near or (f" (there is one in namespace {', '.join(f'`{one}`' for one in elsewhere)})" if elsewhere else "")
     message = f"refers to what is not there: {kind} `{namespace}/{name}`{hint}"
     report.error(at, "not-there", message)
@@ -64,10 +64,28 @@ def is_granted(
     """True when ``source`` (group, kind, namespace) may refer to the object: same namespace, or a ReferenceGrant
     beside the object says so. A grant that cannot be read grants nothing.
     """
-    if source[2] == namespace:
-        return True
+    return source[2] == namespace or catalogue.ask(_find_grant, source, group, kind, namespace, name)
+
+
+def _find_grant(
+    catalogue: Catalogue, source: tuple[str, str, str], group: str, kind: str, namespace: str, name: str
+) -> bool:
     grants = catalogue.prepared("grants", _read_grants)
     return any((namespace, source, group, kind, one) in grants for one in (None, name))
+
+
+def has_grants(catalogue: Catalogue, group: str, kind: str, namespace: str) -> bool:
+    """Whether some ReferenceGrant of the namespace is about objects of a kind: then the others need one, too."""
+    return catalogue.ask(_find_granted_kind, group, kind, namespace)
+
+
+def _find_granted_kind(catalogue: Catalogue, group: str, kind: str, namespace: str) -> bool:
+    return (group, kind, namespace) in catalogue.prepared("granted kinds", _read_granted_kinds)
+
+
+def _read_granted_kinds(catalogue: Catalogue) -> frozenset[tuple[object, ...]]:
+    grants = catalogue.prepared("grants", _read_grants)
+    return frozenset((group, kind, namespace) for namespace, _, group, kind, _ in grants)
 
 
 def _read_grants(catalogue: Catalogue) -> frozenset[tuple[object, ...]]:
@@ -92,6 +110,11 @@ def _texts(entry: dict[str, object], *names: str) -> tuple[object, ...] | None:
     """These fields, if all of them are texts."""
     values = tuple(entry.get(name) for name in names)
     return values if all(isinstance(value, str) for value in values) else None
+
+
+def _find_namespaces(catalogue: Catalogue, group: str, kind: str, name: str) -> list[str]:
+    """Where there is an object of this name."""
+    return sorted(catalogue.prepared("namespaces by name", _namespaces_by_name).get((group, kind, name), ()))
 
 
 def _namespaces_by_name(catalogue: Catalogue) -> dict[tuple[str, str, str], set[str]]:
@@ -142,7 +165,7 @@ def check_service(
     """
     service = catalogue.find(CORE_GROUP, "Service", namespace, name)
     if service is None:
-        elsewhere = catalogue.prepared("namespaces by name", _namespaces_by_name).get((CORE_GROUP, "Service", name))
+        elsewhere = catalogue.ask(_find_namespaces, CORE_GROUP, "Service", name)
         if elsewhere or catalogue.names(CORE_GROUP, "Service", namespace):
             message = say_missing(catalogue, at, Reporter([], ""), CORE_GROUP, "Service", namespace, name)
             report.warning(at, "not-there", message)

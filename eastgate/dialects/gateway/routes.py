@@ -8,6 +8,7 @@ Rules: Gateway API v1 ``HTTPRouteRule``, ``GRPCRouteRule``: a rule without a usa
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from eastgate.dialects.catalogue import Catalogue, Object
 from eastgate.dialects.gateway.filters import read_filters
@@ -48,7 +49,7 @@ def read_routes(catalogue: Catalogue, sink: list[Diagnostic]) -> list[Route]:
         route
         for found in catalogue.objects
         if found.group == GATEWAY_GROUP and found.kind in VERSIONS
-        for route in _read_route(found, catalogue, sink)
+        for route in catalogue.remember(found, "routes", sink, partial(_read_route, found, catalogue, sink))
     ]
 
 
@@ -103,6 +104,12 @@ def _build_route(found: Object, index: int, rule: _Rule, attached: Attached, sha
         order=Order.PRECEDENCE,
         created=found.created,
         grpc=found.kind == "GRPCRoute",
+        # Without a ReferenceGrant it would not be among the destinations.
+        granted=tuple(
+            (one.namespace, one.name)
+            for one in rule.destinations
+            if one.kind == "Service" and one.namespace != found.namespace
+        ),
         invalid=shared + rule.errors,
     )
 

@@ -123,9 +123,10 @@ def check_targets(catalogue: Catalogue, sink: list[Diagnostic]) -> None:
                     f"{said} is no key server that is known here{near}: the policy has no effect on fetching keys; "
                     f'known: Service (group `""`), Backend (group `{ENVOY_GROUP}`)',
                 )
-            elif kind == "Service" and not catalogue.names(CORE_GROUP, kind, policy.namespace):
                 continue
-            elif catalogue.find(kinds[kind], kind, policy.namespace, name) is None:
+            # By name, not by ``find``: to look whether it is there is not to need it.
+            known = catalogue.names(kinds[kind], kind, policy.namespace)
+            if name not in known and (known or kind != "Service"):
                 missing = Reporter([], "")
                 message = say_missing(catalogue, target, missing, kinds[kind], kind, policy.namespace, name)
                 report.warning(target, "not-there", message)
@@ -231,6 +232,7 @@ def _read_authority(catalogue: Catalogue, namespace: str, item: Value, report: R
         say_missing(catalogue, item, report, CORE_GROUP, kind, namespace, name)
         return None
     values = config_values(found)
+    catalogue.note_key(found, _CA_KEY)
     text = values.get(_CA_KEY)
     if text is None:
         keys = list_names(values)

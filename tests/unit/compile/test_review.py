@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from eastgate.compile.review import review, why_path_never_matches
+from eastgate.compile.review import MAX_CONFLICTS, review, why_path_never_matches
 from eastgate.model.diagnostics import Severity
 from eastgate.model.keys import LocalKeys, RemoteKeys
 from eastgate.model.policies import (
@@ -292,10 +292,25 @@ spec:
   http: [{forwardTo: {destinations: [{ref: {name: web, namespace: shop}}]}}]
 """
 
+LEAVE = """
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: leave, namespace: shop}
+spec:
+  from: [{group: policy.eastgate.dev, kind: RouteTable, namespace: mallory}]
+  to: [{group: "", kind: Service}]
+"""
+
 
 def test_a_table_that_leads_past_the_policies_of_another_namespace() -> None:
     found = read_and_review(policy_text("p", 'applyToRoutes: [{route: {labels: {secure: "yes"}}}]'), FOREIGN_TABLE)
-    assert any(one.startswith("foreign-route: leads from namespace `mallory` to shop/web") for one in found)
+    (said,) = (one for one in found if one.startswith("foreign-route: leads from namespace `mallory` to shop/web"))
+    assert "opens nothing there" in said
+    found = read_and_review(
+        policy_text("p", 'applyToRoutes: [{route: {labels: {secure: "yes"}}}]'), FOREIGN_TABLE, LEAVE
+    )
+    (said,) = (one for one in found if one.startswith("foreign-route"))
+    assert "passes without a token" in said
     found = read_and_review(policy_text("p", "applyToRoutes: [{}]"), FOREIGN_TABLE)
     assert not any(one.startswith("foreign-route") for one in found), "what holds for everything holds there, too"
 
@@ -305,3 +320,22 @@ def test_a_conflict_that_no_route_shows(spec: str) -> None:
     found = [one for one in read_and_review(policy_text("a", spec), policy_text("b", spec)) if "conflict" in one]
     assert len(found) == 1
     assert "skipping JWTPolicy shop/b, JWTPolicy shop/a comes first by name" in found[0]
+
+
+class TestMany:
+    def test_who_loses_to_many_is_told_of_a_few(self) -> None:
+        winners = [
+            policy(name=f"w{index:02}", created="2024-01-01T00:00:00Z", routes=selecting(n=str(index)))
+            for index in range(30)
+        ]
+        routes = [table(name=f"t{index:02}", labels=(("n", str(index)),)) for index in range(30)]
+        losers = [policy(name=f"l{index}", created="2025-01-01T00:00:00Z") for index in range(3)]
+        found = [one for one in review(policy_set(*winners, *losers, *routes)) if one.code == "conflict"]
+        assert len(found) == len(losers) * MAX_CONFLICTS
+
+    def test_a_header_that_many_assert_is_told_of_once(self) -> None:
+        header = ClaimHeader("x-org", "org", ("org",))
+        many = [policy(provider(claim_headers=(header,)), name=f"p{index}") for index in range(5)]
+        route = table(Match(headers=(FieldMatch("x-org", StringMatch(Comparison.PRESENT)),)))
+        (said,) = [one.message for one in review(policy_set(*many, route)) if one.code == "asserted-header"]
+        assert "JWTPolicy default/p0, JWTPolicy default/p1, JWTPolicy default/p2 and 2 more set from a token" in said

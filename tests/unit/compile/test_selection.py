@@ -173,3 +173,28 @@ def test_a_subject_in_every_namespace() -> None:
     third = policy(namespace="two", name="loses")
     chosen = Selection([one, two, third], ServiceDirectory([])).select(Subject(frozenset(), None, ()))
     assert set(chosen.policies) == {one, two}
+
+
+class TestMany:
+    """What many routes have in common is worked out once."""
+
+    policies = tuple(policy(name=f"p{index:03}") for index in range(200))
+
+    def test_routes_that_are_selected_alike_share_their_losers(self) -> None:
+        selection = Selection(self.policies, ServiceDirectory([]))
+        (one,), (other,) = (selection.select(subject_of(table(name=name))).conflicts for name in ("a", "b"))
+        assert (one.winner, len(one.losers)) == (self.policies[0], 199)
+        assert one.losers is other.losers
+
+    def test_so_do_those_that_one_of_their_own_wins(self) -> None:
+        old = [policy(name=f"old{index}", created=OLD, routes=selecting(own=str(index))) for index in range(2)]
+        selection = Selection((*self.policies, *old), ServiceDirectory([]))
+        found = [selection.select(subject_of(table(labels=(("own", str(index)),)))).conflicts for index in range(2)]
+        assert [(one.winner, len(one.losers)) for (one,) in found] == [(old[0], 200), (old[1], 200)]
+        assert found[0][0].losers is found[1][0].losers
+
+    def test_a_policy_that_selects_in_two_ways_does_not_lose_to_itself(self) -> None:
+        twice = policy(name="twice", created=OLD, routes=selecting(app="web") + selecting(env="prod"))
+        other = policy(name="other", created=NEW, routes=selecting(app="web") + selecting())
+        selected = select(table(labels=APP), other, twice)
+        assert (selected.policies, selected.conflicting) == ((twice,), ((other, twice),))

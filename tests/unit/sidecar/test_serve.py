@@ -82,7 +82,7 @@ def admin(port: int, path: str, method: str = "GET") -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> float:
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> float:
     """Wait; returns how long it took."""
     began = time.monotonic()
     while not condition():
