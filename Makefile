@@ -16,7 +16,7 @@ STAMP      := $(VENV)/.eastgate-ready
 JOBS       ?= $(shell echo $$(( $$(nproc) + 1 )))
 COMPILE    := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.12
 # What the control plane imports, of the core's dependencies and of its own; versions are those of locks/dev.txt.
-WEBHOOK_PACKAGES := PyJWT cryptography PyYAML google-re2 typer rich prometheus-client flask kubernetes httptools msgspec
+WEBHOOK_PACKAGES := PyJWT cryptography PyYAML google-re2 typer rich prometheus-client flask kubernetes urllib3 httptools msgspec
 export PYTHONHASHSEED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
