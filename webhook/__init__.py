@@ -1,5 +1,5 @@
 """The control plane: admission (inject and validate), certificates, and the controller that brings policy to pods.
 
 Knows: pods, AdmissionReviews and, through one module, the Kubernetes API.
-Must not know: mitmproxy, ``sidecar``, or how a request is decided. It is built in a later step; nothing is here yet.
+Must not know: mitmproxy, ``sidecar``, or how a request is decided.
 """
