@@ -163,9 +163,9 @@ class SidecarHandler(ConnectionHandler):
     def _carry_out(self, command: commands.Command) -> None:
         match command:
             case commands.OpenConnection():
-                self._start_task(self.open_connection(command))
+                self._start_task(self.open_connection, command)
             case FetchKeys():
-                self._start_task(self._fetch_keys(command))
+                self._start_task(self._fetch_keys, command)
             case HoldReading():
                 endpoint = self.endpoints.get(command.connection)
                 if endpoint is not None:
@@ -324,8 +324,9 @@ class SidecarHandler(ConnectionHandler):
         timer = self.loop.call_later(delay, run)
         self._timers.add(timer)
 
-    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self.loop.create_task(work)
+    def _start_task[C: commands.Command](self, work: Callable[[C], Coroutine[Any, Any, None]], command: C) -> None:
+        """The coroutine is made here, where it is awaited: a caller that fails in between leaves none behind."""
+        task = self.loop.create_task(work(command))
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
 

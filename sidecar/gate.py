@@ -32,8 +32,9 @@ INTERNAL_ERROR = Decision(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one request, for the log and the metrics. ``seconds`` is the time spent deciding, ``status``
-    what the client got (0 when unknown: the connection broke first).
+    """What was decided of one request, for the log and the metrics. ``seconds`` is the time spent deciding, ``status``
+    what the client is answered; 0 of a request that is let through, for that is the application's to say, later, and
+    nobody here reads it: an HTTP/2 answer is relayed without being decoded.
     """
 
     request: Request
@@ -44,8 +45,7 @@ class Outcome:
 
 class Gate:
     """One per worker. ``observe`` is called once a decided request, before anything is done about it: where it raises,
-    the request is refused, for what cannot be recorded is not let through. ``finished`` is called when a request has
-    been answered.
+    the request is refused, for what cannot be recorded is not let through.
     """
 
     def __init__(
@@ -54,12 +54,10 @@ class Gate:
         ring: KeyRing,
         observe: Callable[[Outcome], None],
         clock: Callable[[], float] = time.time,
-        finished: Callable[[Request, Decision, int], None] | None = None,
     ) -> None:
         self._ring = ring
         self._observe = observe
         self._clock = clock
-        self._finished = finished
         self._held = (plan, TokenMemory())
 
     @property
@@ -92,14 +90,6 @@ class Gate:
     def refuse(self, request: Request, decision: Decision) -> None:
         """Report a refusal that a lane made by itself, of bytes that were never a request the engine could see."""
         self._report(Outcome(request, decision, 0.0, decision.status))
-
-    def finish(self, request: Request, decision: Decision, status: int) -> None:
-        """A decided request was answered with ``status``: the application's, or a lane's where there was none."""
-        if self._finished is not None:
-            try:
-                self._finished(request, decision, status)
-            except Exception as error:
-                logger.error("observer failed: %s", type(error).__name__)
 
     def _report(self, outcome: Outcome) -> bool:
         """Hand on what was decided; False when that failed."""

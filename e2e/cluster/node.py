@@ -1,8 +1,8 @@
 """One node: etcd, the control plane, containerd, kubelet and kube-proxy, as processes in a network namespace.
 
 Everything is real and built from its Go modules by ``hack/kubernetes/build``; pods get addresses from the bridge
-plugin, Services work through kube-proxy's nftables mode. There is no DNS add-on. Needs root, runc, nftables, conntrack
-and iproute2. State is below one folder; ``stop`` ends every process and takes the namespace away.
+plugin, Services work through kube-proxy's nftables mode, and their names through ``nameserver``. Needs root, runc,
+nftables, conntrack and iproute2. State is below one folder; ``stop`` ends every process and takes the namespace away.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ADDRESS = "10.77.1.1"
@@ -44,6 +47,8 @@ class Node:
     programs: Path
     runtime: Path
     namespace: str
+    aliases: tuple[str, ...] = ()
+    """``NAME=SERVICE.NAMESPACE``: names of the internet that a Service here has, too."""
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -66,18 +71,28 @@ class Node:
             raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout if check else done.stdout + done.stderr
 
-    def get(self, *arguments: str) -> dict[str, object]:
-        """``kubectl get ... -o json``."""
-        found: dict[str, object] = json.loads(self.kubectl("get", *arguments, "-o", "json"))
-        return found
+    def run_script(self, script: Path) -> None:
+        """Run one that calls ``kubectl``."""
+        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        subprocess.run([script], env={**os.environ, "PATH": path}, check=True, stdout=subprocess.DEVNULL)
 
-    def load_image(self, archive: Path) -> None:
-        """Make an image archive available to pods (``imagePullPolicy: Never`` or ``IfNotPresent``)."""
-        self._ctr("images", "import", str(archive))
+    def call[T](self, function: Callable[[], T]) -> T:
+        """Run a function inside the node's network, where pods and Services have their addresses: in a thread, which
+        has a network namespace of its own; sockets that it makes stay there.
+        """
 
-    def _ctr(self, *arguments: str) -> None:
-        command = [str(self.runtime / "ctr"), "-a", str(self.folder / "containerd.sock"), "-n", "k8s.io", *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        def work() -> T:
+            with Path(f"/run/netns/{self.namespace}").open() as namespace:
+                os.setns(namespace.fileno(), os.CLONE_NEWNET)
+            return function()
+
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(work).result()
+
+    def load_images(self, archive: IO[bytes]) -> None:
+        """Make the images of an archive available to pods (``imagePullPolicy: Never`` or ``IfNotPresent``)."""
+        command = [str(self.runtime / "ctr"), "-a", str(self.folder / "containerd.sock"), "-n", "k8s.io"]
+        subprocess.run([*command, "images", "import", "-"], stdin=archive, check=True, stdout=subprocess.DEVNULL)
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -87,7 +102,7 @@ class Node:
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 self.enter(*command), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, env={**os.environ, "PATH": path},
+                start_new_session=True, env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
 
     def start(self) -> None:
@@ -126,6 +141,8 @@ class Node:
             "--leader-elect=false",
         )
         self.run("kube-scheduler", self.programs / "kube-scheduler", "--kubeconfig=admin.conf", "--leader-elect=false")
+        program = (sys.executable, "-m", "e2e.cluster.nameserver")
+        self.run("nameserver", *program, ADDRESS, self.kubeconfig, *self.aliases)
         self.run("containerd", self.runtime / "containerd", "-c", "containerd.toml")
         self.await_true((folder / "containerd.sock").exists, "containerd")
         self.start_kubelet()
@@ -156,7 +173,7 @@ class Node:
 
     def stop(self) -> None:
         """End everything that was started, and what it left behind: shims, mounts, the namespace."""
-        for name in [one for one in ("kubelet", "kube-proxy") if one in self.processes]:
+        for name in [one for one in self.processes if one.startswith("kubelet") or one == "kube-proxy"]:
             self.end(name)  # first: it would start what ends
         if "containerd" in self.processes:
             self._end_pods()
@@ -214,6 +231,11 @@ class Node:
 
     def _write_configuration(self) -> None:
         folder = self.folder
+        wrapper = folder / "bin" / "kubectl"  # For scripts and people: kubectl of this node.
+        wrapper.parent.mkdir()
+        command = " ".join(self.enter(self.programs / "kubectl", "--kubeconfig", self.kubeconfig))
+        wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        wrapper.chmod(0o755)
         token = secrets.token_hex(16)
         subprocess.run(["openssl", "genrsa", "-out", folder / "accounts.key", "2048"], check=True, capture_output=True)
         (folder / "cni").mkdir()
@@ -271,6 +293,7 @@ conf_dir = "{folder}/cni"
                 "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
                 "authorization": {"mode": "AlwaysAllow"},
                 "clusterDomain": "cluster.local",
+                "clusterDNS": [ADDRESS],
                 "containerRuntimeEndpoint": f"unix://{folder}/containerd.sock",
                 "resolvConf": "",
                 "evictionHard": {"imagefs.available": "1%", "nodefs.available": "1%", "memory.available": "50Mi"},
@@ -296,13 +319,13 @@ conf_dir = "{folder}/cni"
 
 
 @contextlib.contextmanager
-def run_node(folder: Path, namespace: str = "eastgate-node") -> Iterator[Node]:
+def run_node(folder: Path, namespace: str = "eastgate-node", aliases: tuple[str, ...] = ()) -> Iterator[Node]:
     """A node for the block. Raises ``NodeError`` where something is missing."""
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing:
         raise NodeError(f"missing: {', '.join(missing)} (apt-get install runc nftables conntrack iproute2 openssl)")
     folder.mkdir(parents=True, exist_ok=True)
-    node = Node(folder.resolve(), build("node"), build("runtime"), namespace)
+    node = Node(folder.resolve(), build("node"), build("runtime"), namespace, aliases)
     try:
         node.start()
         yield node

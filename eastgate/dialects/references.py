@@ -55,17 +55,9 @@ def read_data(
     if found is None:
         say_missing(catalogue, at, report, CORE_GROUP, kind, *name)
         return None
-    keys = data_keys(found)
-    if key not in keys:
-        near = report.suggest(key, keys)
-        message = f"{kind} `{name[0]}/{name[1]}` has no key {show(key)}{near}; it has: {list_names(keys)}"
-        report.error(at, "not-there", message)
-        return None
     text = _value_of(found, key)
-    if text is None:
-        report.error(at, "bad-value", f"key {show(key)} of {kind} `{name[0]}/{name[1]}` is not base64 of UTF-8 text")
-        return None
     if not _may_read(catalogue, source, kind, name, text):
+        # The same whether there is such a key or not: which ones a Secret has is no more his to know.
         message = (
             f"{kind} `{name[0]}/{name[1]}` is in another namespace and no ReferenceGrant there permits it; accepted: a "
             f"ReferenceGrant in `{name[0]}` from {source.group} {source.kind} in `{source.namespace}` to {kind}, "
@@ -73,15 +65,26 @@ def read_data(
         )
         report.error(at, "not-granted", message)
         return None
+    keys = data_keys(found)
+    if key not in keys:
+        near = report.suggest(key, keys)
+        message = f"{kind} `{name[0]}/{name[1]}` has no key {show(key)}{near}; it has: {list_names(keys)}"
+        report.error(at, "not-there", message)
+        return None
+    if text is None:
+        report.error(at, "bad-value", f"key {show(key)} of {kind} `{name[0]}/{name[1]}` is not base64 of UTF-8 text")
+        return None
     # Only now: what somebody may not read is not brought to him, either.
     catalogue.note_key(found, key)
     return text
 
 
-def _may_read(catalogue: Catalogue, source: Source, kind: str, name: tuple[str, str], text: str) -> bool:
+def _may_read(catalogue: Catalogue, source: Source, kind: str, name: tuple[str, str], text: str | None) -> bool:
     """Gloo lets a policy refer to any Secret of its workspace, for PEM public keys; those are no secret."""
     origin = (source.group, source.kind, source.namespace)
-    return is_granted(catalogue, origin, CORE_GROUP, kind, *name) or _PUBLIC_PEM.fullmatch(text) is not None
+    if is_granted(catalogue, origin, CORE_GROUP, kind, *name):
+        return True
+    return text is not None and _PUBLIC_PEM.fullmatch(text) is not None
 
 
 def data_keys(found: Object) -> list[str]:

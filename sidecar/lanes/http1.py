@@ -313,7 +313,6 @@ class Http1Lane(Lane):
         persistent = head.keep_alive and exchange.request_done and not self._draining
         answer = render_answer(decision, grpc=is_grpc(request.headers), head=request.method == b"HEAD")
         self._to_client.append(write_answer(answer, http10=head.http10, persistent=persistent))
-        self._gate.finish(request, exchange.decision or decision, answer.status)
         if persistent:
             self._next_request()
         else:
@@ -402,7 +401,6 @@ class Http1Lane(Lane):
             self._relay_waiting_body(exchange)
 
     def _response_complete(self, exchange: Exchange) -> None:
-        self._report(exchange)
         self._reused = True
         if not exchange.reusable or not exchange.request_done:
             # A request that was answered before it ended is not ended for the application: what it would make of
@@ -413,13 +411,8 @@ class Http1Lane(Lane):
         else:
             self._close_client(linger=not exchange.request_done or len(self._heads) > 0)
 
-    def _report(self, exchange: Exchange) -> None:
-        if exchange.decision is not None and exchange.response is not None:
-            self._gate.finish(exchange.head.request, exchange.decision, exchange.response.status)
-
     def _begin_tunnel(self, exchange: Exchange) -> None:
         """The application has taken up the websocket: from here on these are two connections and no HTTP."""
-        self._report(exchange)
         if len(self._heads):
             self._to_upstream.append(self._heads.take_all())
         if self._held:

@@ -28,7 +28,6 @@ class StubGate:
         self.allow_all = allow_all
         self.requests: list[Request] = []
         self.refused: list[Decision] = []
-        self.finished: list[int] = []
 
     def decide(self, request: Request, *, asked: bool = False) -> Decision | KeysNeeded:
         """See the module."""
@@ -44,7 +43,3 @@ class StubGate:
     def refuse(self, request: Request, decision: Decision) -> None:
         """A lane's own refusal."""
         self.refused.append(decision)
-
-    def finish(self, request: Request, decision: Decision, status: int) -> None:
-        """How it ended."""
-        self.finished.append(status)

@@ -253,8 +253,9 @@ def test_pipelined_requests_are_served_in_order_one_at_a_time() -> None:
     answers = transcript.take_client()
     assert answers.index(b"200 OK") < answers.index(b"401 Unauthorized")
     transcript.from_upstream(OK)
+    assert transcript.take_client().startswith(b"HTTP/1.1 200 OK")
     assert transcript.opened == 1
-    assert gate.finished == [200, 200, 401, 200]
+    assert len(gate.requests) == 4
 
 
 def test_a_pipelining_client_is_held_back() -> None:

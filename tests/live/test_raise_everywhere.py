@@ -151,6 +151,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Itera
     workbench.close()
 
 
+@pytest.mark.filterwarnings("error:.*was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("lane", ["http1", "http2"])
 def test_nothing_is_forwarded(bench: Workbench, upstream: Upstream, lane: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "PATIENCE", 0.5)

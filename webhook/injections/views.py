@@ -8,9 +8,8 @@ Mutating webhooks run before validation: names may still be missing, double or n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from eastgate.pods.annotations import quote
 from webhook.injections.verdicts import Context, Path, Problem
@@ -28,8 +27,7 @@ class MalformedError(Exception):
         self.problem = Problem("malformed", f"{show_path(path)}: expected {expected}", path)
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(NamedTuple):
     """One container and where it stands. ``data`` is the raw dict."""
 
     group: str
@@ -53,8 +51,7 @@ class Container:
         return self.group == INIT_CONTAINERS and self.data.get("restartPolicy") == "Always"
 
 
-@dataclass(frozen=True, slots=True)
-class PodView:
+class PodView(NamedTuple):
     """The parts of a pod. A map or list that is missing or null is empty here; ``has`` tells the difference."""
 
     pod: Mapping[str, Any]
@@ -67,11 +64,9 @@ class PodView:
     ephemeral_containers: tuple[Container, ...]
     volumes: Sequence[Mapping[str, Any]]
 
-    def all_containers(self) -> Iterator[Container]:
+    def all_containers(self) -> tuple[Container, ...]:
         """In the order in which they start, ephemeral ones last."""
-        yield from self.init_containers
-        yield from self.containers
-        yield from self.ephemeral_containers
+        return (*self.init_containers, *self.containers, *self.ephemeral_containers)
 
 
 def read_view(pod: Mapping[str, object]) -> PodView:
@@ -137,14 +132,14 @@ def _mappings(data: Mapping[str, object], key: str, path: Path) -> Sequence[Mapp
     value = data.get(key)
     if value is None:
         return []
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+    if not isinstance(value, list) or not all([isinstance(item, dict) for item in value]):
         raise MalformedError((*path, key), "a list of mappings")
     return value
 
 
 def _containers(spec: Mapping[str, object], group: str) -> tuple[Container, ...]:
     found = _mappings(spec, group, ("spec",))
-    return tuple(Container(group, index, _name_of(data), data) for index, data in enumerate(found))
+    return tuple([Container(group, index, _name_of(data), data) for index, data in enumerate(found)])
 
 
 def _name_of(container: Mapping[str, object]) -> str:

@@ -483,6 +483,20 @@ def test_only_public_keys_leave_another_namespace_without_a_grant() -> None:
         assert read_provider(OTHER, held, GRANT).keys == LocalKeys(text, "Secret vault/keys key public")
 
 
+def test_which_keys_a_secret_of_another_namespace_has_is_not_said_without_a_grant() -> None:
+    """The message ends in a status that whoever wrote the policy may read."""
+    for held in (
+        secret(namespace="vault", hidden=PEM),
+        secret(namespace="vault", data="  public: '%%%'"),
+        secret(namespace="vault"),
+    ):
+        error = the_error(read(policy_text(provider=OTHER), held))
+        assert error.code == "not-granted"
+        assert "hidden" not in error.message
+    found = read(policy_text(provider=OTHER), secret(namespace="vault", hidden=PEM), GRANT)
+    assert the_error(found).message.endswith("has no key `public`; it has: `hidden`")
+
+
 # --- remote keys ----------------------------------------------------------------------------------------------------
 
 
