@@ -5,6 +5,8 @@
 #   make check    format, lint, types, import contracts
 #   make bench    side by side with Envoy and bare mitmdump
 #   make venv     .venv/bin/eastgate
+#   make images   the images of the sidecar and of the control plane, with docker, podman or buildah (TAG=, BASE=)
+#   make e2e-netns, make e2e-cluster   as root: real kernels, and a real Kubernetes node
 #   make wheel    dist/eastgate-*.whl
 #   make lock     resolve the dependencies again (changes locks/)
 
@@ -17,10 +19,12 @@ JOBS       ?= $(shell echo $$(( $$(nproc) + 1 )))
 COMPILE    := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.12
 # What the control plane imports, of the core's dependencies and of its own; versions are those of locks/dev.txt.
 WEBHOOK_PACKAGES := PyJWT cryptography PyYAML google-re2 typer rich prometheus-client flask kubernetes urllib3 httptools msgspec
+TAG        ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' eastgate/__init__.py)
+BASE       ?=
 export PYTHONHASHSEED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test check bench wheel lock clean format
+.PHONY: help venv demo test check bench images e2e-netns e2e-cluster wheel lock clean format
 .DEFAULT_GOAL := help
 
 help:
@@ -51,10 +55,23 @@ format: venv
 	$(BIN)/ruff check --fix .
 
 bench: venv
-	@command -v wrk >/dev/null && command -v nginx >/dev/null || { \
-	  echo "make bench needs wrk and nginx: apt-get update && apt-get install -y wrk nginx-light nghttp2-client" >&2; \
-	  [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq wrk nginx-light nghttp2-client >/dev/null; }
+	@hack/need wrk=wrk nginx=nginx-light h2load=nghttp2-client
 	$(BIN)/python -m bench
+
+e2e-netns: venv
+	@hack/need nft=nftables iptables=iptables ip=iproute2
+	$(BIN)/python -m pytest -rs --timeout 120 e2e/netns
+
+e2e-cluster: venv
+	@hack/need nft=nftables iptables=iptables ip=iproute2 runc=runc conntrack=conntrack buildah=buildah mmdebstrap=mmdebstrap
+	hack/kubernetes/build node >/dev/null
+	hack/kubernetes/build runtime >/dev/null
+	$(BIN)/python -m pytest -rs --timeout 900 e2e/cluster
+
+images: venv
+	@rm -rf dist
+	@$(MAKE) --no-print-directory wheel >/dev/null
+	PYTHON=$(BIN)/python hack/images $(TAG) $(BASE)
 
 wheel: venv
 	$(BIN)/python -m build --no-isolation --wheel --outdir dist .
