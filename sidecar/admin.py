@@ -36,6 +36,10 @@ not keep a probe out, nor end one that is being answered."""
 MAX_ANSWERING = 64
 """Requests being answered at a time; one more is told 503."""
 
+MAX_WAITING = 256
+"""The same for those that wait for somebody else, as probes for the app, counted apart: whoever has many of these asked
+at once must not make the sidecar itself look ill. They wait for one answer, and cost little."""
+
 
 @dataclass(frozen=True, slots=True)
 class AdminRequest:
@@ -96,7 +100,8 @@ class AdminServer:
         self._server: asyncio.Server | None = None
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._idle: dict[asyncio.Task[None], None] = {}  # those that have not asked yet, in order of arrival
-        self._answering = 0
+        self._answering = {False: 0, True: 0}
+        """How many, of the usual and of the patient ones."""
 
     def route(self, method: str, path: str, handler: Handler, *, patient: bool = False) -> None:
         """Answer ``method path``. HEAD comes with GET. ``patient``: the handler bounds its own time."""
@@ -178,14 +183,15 @@ class AdminServer:
         await asyncio.wait_for(writer.drain(), ANSWER_SECONDS)
 
     async def _answer_among_others(self, request: AdminRequest) -> AdminAnswer:
-        if self._answering >= MAX_ANSWERING:
+        patient = self._find(request.path) in self._patient
+        if self._answering[patient] >= (MAX_WAITING if patient else MAX_ANSWERING):
             return AdminAnswer(503, b"busy\n")
-        self._answering += 1
+        self._answering[patient] += 1
         try:
-            async with asyncio.timeout(None if self._find(request.path) in self._patient else ANSWER_SECONDS):
+            async with asyncio.timeout(None if patient else ANSWER_SECONDS):
                 return await self._answer(request)
         finally:
-            self._answering -= 1
+            self._answering[patient] -= 1
 
     async def _answer(self, request: AdminRequest) -> AdminAnswer:
         methods = self._routes.get(self._find(request.path))

@@ -29,7 +29,7 @@ from sidecar._mitmproxy import (
 from sidecar.connection import KeyFetcher, SidecarHandler
 from sidecar.endpoint import Endpoint
 from sidecar.options import Limits
-from sidecar.sockets import BACKLOG, bind_socket
+from sidecar.sockets import BACKLOG, bind_socket, is_own_address
 
 logger = logging.getLogger("eastgate.proxy")
 
@@ -134,7 +134,12 @@ class InboundInstance(SidecarInstance[InboundMode]):  # type: ignore[no-untyped-
     """The pod's inbound side: the kernel's REDIRECT keeps the dialled address for SO_ORIGINAL_DST."""
 
     def find_upstream(self, context: Context, accepted: socket.socket) -> tuple[str, int] | None:
-        """The address that was dialled. One that is our own was dialled directly and would lead back here for ever."""
+        """The address that was dialled. The proxy's own port was dialled directly and would lead back here for ever.
+
+        The kernel redirects whatever comes in, also what a neighbour on the same link sent to this pod's hardware
+        address for somebody else, or for the loopback: to pass that on would make the pod a relay, with its own
+        address and without the rules that hold for others, and reach what listens for the pod itself only.
+        """
         try:
             host, port = original_addr(accepted)
         except OSError as error:
@@ -142,6 +147,9 @@ class InboundInstance(SidecarInstance[InboundMode]):  # type: ignore[no-untyped-
             return None
         if port == context.client.sockname[1]:
             logger.warning("refused a connection made to the proxy's own port")
+            return None
+        if not is_own_address(host):
+            logger.warning("refused a connection that was not made to an address of this pod")
             return None
         context.client.sockname = (host, port)
         return host, port

@@ -27,7 +27,7 @@ from sidecar.options import PodOptions
 from sidecar.probes.prober import Prober
 from sidecar.redirections.proof import find_gap
 from sidecar.service import Service, refuse
-from sidecar.snapshot import Snapshot
+from sidecar.snapshot import Snapshot, compile_material
 from sidecar.sockets import claim_address, join_address
 from sidecar.workload import PodMaterial
 
@@ -139,7 +139,7 @@ class PodService(Service):
             if reading.material == self._compiled and not asked:
                 self._recover()
                 return None
-            snapshot = await asyncio.to_thread(reading.material.compile)
+            snapshot = await asyncio.to_thread(compile_material, reading.material, self.snapshot)
         except IncompleteBundle as error:
             self._wait_for_the_rest(str(error), fresh)
         except (BundleError, MountError, PodError) as error:

@@ -1,10 +1,11 @@
 """Listening sockets: on one address, on all there are, alone or shared with other workers.
 
-Knows: address families, ports. Must not know: who listens, or what is said.
+Knows: address families, ports, which addresses are ours. Must not know: who listens, or what is said.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 
 BACKLOG = 4096
@@ -47,6 +48,32 @@ def claim_address(host: str, port: int) -> tuple[str, int]:
         probe.bind(address)
         bound = probe.getsockname()
     return bound[0], bound[1]
+
+
+_MAX_OWN = 64
+_own: set[str] = set()
+
+
+def is_own_address(host: str) -> bool:
+    """Whether a numeric address is one at which others reach this host: none of the loopback, and none of others.
+
+    Asked of the kernel, which lets only such an address be bound; what was once ours is taken to stay so.
+    """
+    if host in _own:
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+        address = getattr(address, "ipv4_mapped", None) or address
+        if address.is_loopback or address.is_unspecified or address.is_multicast:
+            return False
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except (OSError, ValueError):
+        return False
+    if len(_own) < _MAX_OWN:
+        _own.add(host)
+    return True
 
 
 def join_address(host: str, port: int) -> str:

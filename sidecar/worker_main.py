@@ -19,7 +19,7 @@ from sidecar.log import Journal, install_log
 from sidecar.loops import make_loop, tune_memory
 from sidecar.metrics import Metrics
 from sidecar.options import ServeOptions
-from sidecar.snapshot import Material
+from sidecar.snapshot import Material, Snapshot, compile_material
 from sidecar.worker import Worker
 
 logger = logging.getLogger("eastgate.worker")
@@ -35,6 +35,7 @@ class _Conversation:
         self._worker: Worker | None = None
         self._options: ServeOptions | None = None
         self._changing = asyncio.Lock()
+        self._snapshot: Snapshot | None = None
 
     async def carry_out(self, number: int, command: str, arguments: tuple[object, ...]) -> None:
         """One command, and its answer."""
@@ -68,7 +69,7 @@ class _Conversation:
     async def _start(self, options: ServeOptions, material: Material) -> dict[str, object]:
         self._options = options
         install_log(options.log, self._journal, lambda fault: self._metrics.count("eastgate_faults_total", fault))
-        snapshot = material.compile()
+        self._snapshot = snapshot = compile_material(material)
         worker = Worker(options, self._journal, self._metrics)
         address = await worker.start(snapshot)
         self._worker = worker
@@ -78,7 +79,9 @@ class _Conversation:
     async def _apply(self, material: Material) -> dict[str, object]:
         if self._worker is None:
             raise ValueError("not started")
-        await self._worker.apply(await asyncio.to_thread(material.compile))
+        snapshot = await asyncio.to_thread(compile_material, material, self._snapshot)
+        await self._worker.apply(snapshot)
+        self._snapshot = snapshot
         return {"digest": self._worker.digest}
 
     async def end(self, seconds: float) -> None:

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from eastgate.compile.plan import compile_plan
-from eastgate.dialects.corpus import read_objects
+from eastgate.dialects.corpus import Document, parse_object, read_parsed
 from eastgate.model.diagnostics import Severity
 from eastgate.model.sets import PolicySet
 from eastgate.model.workloads import KeysUnavailable, Mode, Service, Unmatched, Workload
 from eastgate.pods.annotations import Settings
-from eastgate.pods.bundles import BundleError, unpack
+from eastgate.pods.bundles import BundleError, read_line, unpack_lines
 from sidecar.snapshot import Material, Snapshot, sort_diagnostics
 
 _ORIGIN = "bundle"
@@ -65,17 +65,25 @@ class PodMaterial(Material):
     files: Mapping[str, bytes] = field(repr=False)
     facts: PodFacts
 
-    def compile(self) -> Snapshot:
-        """Unpack, read, compile. Raises ``BundleError`` where that gives nothing that may be put in force."""
-        bundle = unpack(self.files, self.facts.namespace)
-        policy_set = read_objects((_ORIGIN, one) for one in (*bundle.documents, *bundle.secrets))
+    def compile(self, before: Snapshot | None = None) -> Snapshot:
+        """Unpack, read, compile. Raises ``BundleError`` where that gives nothing that may be put in force.
+
+        Most of a bundle is as it was: a document that is read is kept with its line, and a change costs a third.
+        """
+        bundle = unpack_lines(self.files, self.facts.namespace)
+        known = before.read if before is not None else {}
+        read: dict[bytes, Document] = {}
+        for lines in (bundle.documents, bundle.secrets):
+            for number, line in enumerate(lines, 1):
+                read[line] = known.get(line) or parse_object(_ORIGIN, read_line(line, number))
+        policy_set = read_parsed(read[line] for line in (*bundle.documents, *bundle.secrets))
         for found in policy_set.diagnostics:
             # What is said of no object may be about any: perhaps a policy that is missing now.
             if found.severity is Severity.ERROR and not found.subject:
                 raise BundleError(f"a part of it cannot be read: {found.message}")
         plan = compile_plan(*place_workload(policy_set, self.facts))
         diagnostics = sort_diagnostics(plan.diagnostics)
-        return Snapshot(self, plan, diagnostics, bundle.digest, self.facts.opaque_ports)
+        return Snapshot(self, plan, diagnostics, bundle.digest, self.facts.opaque_ports, read)
 
 
 def place_workload(policy_set: PolicySet, facts: PodFacts) -> tuple[PolicySet, Workload]:

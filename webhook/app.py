@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -19,6 +20,7 @@ import flask
 from webhook.admissions.mutate import mutate_pod, name_pod
 from webhook.admissions.pod_reviews import parse_pod_review, read_object
 from webhook.admissions.pods import judge_pod_update
+from webhook.admissions.replicas import Replicas
 from webhook.admissions.review import (
     MAX_BODY,
     NotAReviewError,
@@ -67,9 +69,10 @@ def build_app(
     app = ReviewApp("eastgate-webhook", static_folder=None)
     _add_health(app, metrics, ready)
     enabled, enforced = replace(context, enforced=False), replace(context, enforced=True)
+    replicas = Replicas()
     judges: dict[str, Judge] = {
-        MUTATE: lambda body: _mutate(body, enabled),
-        MUTATE_ENFORCED: lambda body: _mutate(body, enforced),
+        MUTATE: lambda body: _mutate(body, enabled, replicas),
+        MUTATE_ENFORCED: lambda body: _mutate(body, enforced, replicas),
         VALIDATE: _validate,
         VALIDATE_PODS: lambda body: _validate_pod(body, enforced=False),
         VALIDATE_PODS_ENFORCED: lambda body: _validate_pod(body, enforced=True),
@@ -201,10 +204,27 @@ class Desk:
         return review, review.name, fail(fault)
 
 
-def _mutate(body: bytes, context: Context) -> tuple[Review, str, Verdict]:
+def _mutate(body: bytes, context: Context, replicas: Replicas) -> tuple[Review, str, Verdict]:
     review, pod = parse_pod_review(body)
-    verdict = mutate_pod(review, pod, replace(context, namespace=review.namespace))
+    verdict = mutate_pod(review, pod, _place(context, review.namespace), replicas=replicas)
     return review, name_pod(pod, review), verdict
+
+
+def _place(context: Context, namespace: str) -> Context:
+    """The context of a namespace. Names that no namespace can have are not kept."""
+    return (
+        _place_once(context, namespace)
+        if len(namespace) <= _LONGEST_NAMESPACE
+        else replace(context, namespace=namespace)
+    )
+
+
+_LONGEST_NAMESPACE: Final = 63
+
+
+@lru_cache(1024)
+def _place_once(context: Context, namespace: str) -> Context:
+    return replace(context, namespace=namespace)
 
 
 def _validate(body: bytes) -> tuple[Review, str, Verdict]:

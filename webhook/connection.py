@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import math
 import sys
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication
 
@@ -32,8 +33,48 @@ MAX_FIELDS: Final = 64
 """Header fields. The API server sends eight."""
 READ_BYTES: Final = 256 * 1024
 """Read at once; a large pod's review comes in one piece. asyncio reads TLS in pieces of the same size."""
+RECORD_BYTES: Final = 16 * 1024
+"""The most that a record of TLS carries (RFC 8446 section 5.1)."""
 MAX_WAITING: Final = 8
 """Requests that are sent before the one before them was answered. No client of ours does."""
+
+
+class Outlet(Protocol):
+    """What a connection writes to: TCP, or TLS over it."""
+
+    def write(self, data: bytes) -> None:
+        """Send this."""
+
+    def close(self) -> None:
+        """End it once everything is sent."""
+
+    def abort(self) -> None:
+        """End it now."""
+
+    def pause_reading(self) -> None:
+        """Take nothing more."""
+
+    def resume_reading(self) -> None:
+        """Go on."""
+
+
+class Expiring(Protocol):
+    """What has a bound of time."""
+
+    deadline: float
+
+    def expire(self) -> None:
+        """The time is up."""
+
+    def abort(self) -> None:
+        """End it now."""
+
+
+class CatchingUp(Protocol):
+    """What may have more to read by now."""
+
+    def catch_up(self) -> None:
+        """Read it, if it is there."""
 
 
 @dataclass(slots=True)
@@ -48,8 +89,14 @@ class Shared:
     max_body: int
     body_key: str
     inline: frozenset[str] = frozenset()
-    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)))
+    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES + 2 * RECORD_BYTES)))
+    records: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)))
+    """As they came, encrypted. Decrypted they are less, but the end of one may bring a whole one that waited for it."""
     open: set[Connection] = field(default_factory=set)
+    greeting: set[Expiring] = field(default_factory=set)
+    """Where TLS is not established yet."""
+    late: dict[CatchingUp, None] = field(default_factory=dict)
+    """Of which a part of a request was read, in that order."""
     buffered: int = 0
     closing: bool = False
     """Every answer from now on is the last one on its connection."""
@@ -58,17 +105,33 @@ class Shared:
     def tick(self, now: float) -> None:
         """Close what has met a bound of time. Called every second."""
         self.date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime()).encode()
-        for connection in list(self.open):
-            if now > connection.deadline:
-                connection.expire()
+        standing: list[Expiring] = [*self.open, *self.greeting]
+        for one in standing:
+            if now > one.deadline:
+                one.expire()
+
+    @property
+    def standing(self) -> int:
+        """Connections, those included where TLS is not established yet."""
+        return len(self.open) + len(self.greeting)
 
     def evict(self) -> bool:
-        """Close the connection that has been idle for longest; False when none is."""
+        """Make room: end the oldest of those that never asked anything, else what has been idle for longest. True where
+        there is room at once.
+
+        Who only connects, or sends half a request, must not keep an API server out, nor cost it a connection in use.
+        """
+        silent: list[Expiring] = [*self.greeting, *(one for one in self.open if one.silent)]
+        if silent:
+            self.metrics.closed.labels("crowded").inc()
+            oldest = min(silent, key=lambda one: one.deadline)
+            oldest.deadline = math.inf  # once is enough
+            oldest.abort()
+            return True
         idle = [one for one in self.open if one.idle]
-        if not idle:
-            return False
-        min(idle, key=lambda one: one.deadline).close("connections")
-        return True
+        if idle:
+            min(idle, key=lambda one: one.deadline).close("connections")
+        return False
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -82,8 +145,10 @@ class Connection(asyncio.BufferedProtocol):
         self.shared = shared
         self.deadline = 0.0
         self.idle = True
+        self.silent = True
+        """It has not sent a whole request yet."""
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport = None  # type: ignore[assignment]
+        self._transport: Outlet = None  # type: ignore[assignment]
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[tuple[dict[str, Any], bool]] = deque()
         self._busy = False
@@ -101,9 +166,14 @@ class Connection(asyncio.BufferedProtocol):
         self._body: list[bytes] = []
         self._in_head = True
 
+    @property
+    def receiving(self) -> bool:
+        """In the middle of a request."""
+        return not (self.idle or self._busy or self._paused or self._finished)
+
     # --- from the transport -----------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport | Outlet) -> None:
         """TLS is established, or there is none."""
         self._transport = transport  # type: ignore[assignment]
         self.shared.open.add(self)
@@ -215,6 +285,7 @@ class Connection(asyncio.BufferedProtocol):
         """The request is there as a whole."""
         if self._finished:
             return
+        self.silent = False
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._release()
         self._received = 0
@@ -255,8 +326,7 @@ class Connection(asyncio.BufferedProtocol):
             )
         )
         if not keep:
-            self._finished = True
-            self._transport.close()
+            self._end()
         elif not self._waiting:
             self._rest()
 
@@ -300,22 +370,34 @@ class Connection(asyncio.BufferedProtocol):
 
     def expire(self) -> None:
         """The time is up for whatever was waited for."""
-        if self._bound == "head" and not self.idle:
+        if self._finished:  # the last answer was not taken
+            self._transport.abort()
+        elif self._bound == "head" and not self.idle:
             self._refuse(408, "the head did not come in time", "head")
         elif self._bound == "request" and not self._busy:
             self._refuse(408, "the request did not come in time", "request")
         else:
             self.close(self._bound)
 
+    def abort(self) -> None:
+        """End it now, unanswered."""
+        self._finished = True
+        self._transport.abort()
+
     def close(self, bound: str) -> None:
         """End it now. Closing for idleness is no event worth counting."""
         if bound not in ("idle", "end"):
             self.shared.metrics.closed.labels(bound).inc()
-        self._finished = True
         if bound in ("idle", "connections", "end"):
-            self._transport.close()
+            self._end()
         else:
-            self._transport.abort()
+            self.abort()
+
+    def _end(self) -> None:
+        """No more requests; what is written is sent first, if the other side takes it in time."""
+        self._finished = True
+        self.deadline = self._loop.time() + 4 * self.shared.limits.linger_seconds
+        self._transport.close()
 
     def _refuse(self, status: int, why: str, bound: str = "") -> None:
         """Answer without the application, and close once the other side had time to read it."""

@@ -18,12 +18,13 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 
 from eastgate import __version__
 from webhook import app as application
 from webhook.admissions.review import MAX_BODY
+from webhook.channel import Channel
 from webhook.connection import Connection, Shared
 from webhook.injections.verdicts import Context
 from webhook.log import Journal, ReviewLog, install_log
@@ -37,11 +38,10 @@ SWITCH_SECONDS = 0.0005
 """How long a thread keeps the interpreter while others want it. With Python's 5 ms a policy being read in the thread
 would delay every step of every pod's review by as much."""
 
-GOODBYE_SECONDS = 0.25
-"""For the other side's "close notify" after ours. Nothing depends on it (RFC 8446 section 6.1), and who waits for it
-waits for every client that is not looking."""
-
 BACKLOG = 1024
+
+LOG_SECONDS = 0.1
+"""How long records of reviews that went well may wait for others."""
 
 INLINE = frozenset({application.MUTATE, application.MUTATE_ENFORCED})
 
@@ -53,7 +53,7 @@ class Port:
         self._listener = listener
         self._shared = shared
         self._context = context
-        self._greetings: set[asyncio.Task[None]] = set()
+        self._beginning: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
 
     @property
@@ -69,39 +69,29 @@ class Port:
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            while len(self._shared.open) + len(self._greetings) >= self._shared.limits.connections:
-                self._shared.evict()
-                await asyncio.sleep(0.01)
+            while self._shared.standing + len(self._beginning) >= self._shared.limits.connections:
+                await asyncio.sleep(0 if self._shared.evict() else 0.01)
             try:
                 connected, _ = await loop.sock_accept(self._listener)
             except OSError as error:  # out of descriptors, or the client is gone already
                 LOG.warning("a connection could not be accepted: %s", error.strerror)
                 await asyncio.sleep(0.05)
                 continue
-            greeting = loop.create_task(self._greet(connected))
-            self._greetings.add(greeting)
-            greeting.add_done_callback(self._greetings.discard)
+            beginning = loop.create_task(self._begin(connected))
+            self._beginning.add(beginning)
+            beginning.add_done_callback(self._beginning.discard)
 
-    async def _greet(self, connected: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        seconds = self._shared.limits.handshake_seconds
+    async def _begin(self, connected: socket.socket) -> None:
         try:
             connected.setblocking(False)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._context is None:
-                await loop.connect_accepted_socket(lambda: Connection(self._shared), connected)
-                return
-            await loop.connect_accepted_socket(
-                lambda: Connection(self._shared),
-                connected,
-                ssl=self._context,
-                ssl_handshake_timeout=seconds,
-                ssl_shutdown_timeout=GOODBYE_SECONDS,
-            )
-        except (OSError, TimeoutError) as error:
-            self._shared.metrics.closed.labels("handshake").inc()
-            LOG.debug("no TLS handshake: %s", type(error).__name__)
+            await asyncio.get_running_loop().connect_accepted_socket(self._make_protocol, connected)
+        except OSError as error:
+            LOG.debug("a connection was gone at once: %s", error.strerror)
             connected.close()
+
+    def _make_protocol(self) -> asyncio.BaseProtocol:
+        return Connection(self._shared) if self._context is None else Channel(self._shared, self._context)
 
     async def stop(self, seconds: float) -> None:
         """Accept no more, let what is in flight end, close the rest."""
@@ -111,14 +101,16 @@ class Port:
         self._listener.close()
         self._shared.closing = True
         end = asyncio.get_running_loop().time() + seconds
-        while self._shared.open or self._greetings:
+        while self._shared.standing or self._beginning:
             for connection in [one for one in self._shared.open if one.idle]:
                 connection.close("end")
             if asyncio.get_running_loop().time() > end:
                 break
             await asyncio.sleep(0.01)
-        for greeting in self._greetings:
-            greeting.cancel()
+        for beginning in self._beginning:
+            beginning.cancel()
+        for greeting in list(self._shared.greeting):
+            greeting.abort()
         for connection in list(self._shared.open):
             connection.close("drained")
         await asyncio.sleep(0)
@@ -238,11 +230,27 @@ def run(options: WebhookOptions) -> int:
     log = ReviewLog(journal, options.log_level)
     try:
         return asyncio.run(
-            _serve_files(options, metrics, log) if options.tls_files else _serve_own(options, metrics, log)
+            _log_together(journal, _serve_files if options.tls_files else _serve_own, options, metrics, log)
         )
     except OSError as error:
         LOG.error("cannot serve: %s", error.strerror or error)
         return 1
+
+
+type _Serve = Callable[[WebhookOptions, Metrics, ReviewLog], Coroutine[None, None, int]]
+
+
+async def _log_together(
+    journal: Journal, serve: _Serve, options: WebhookOptions, metrics: Metrics, log: ReviewLog
+) -> int:
+    """Serve, and write records in batches as long as there is a loop that reminds of them."""
+    loop = asyncio.get_running_loop()
+    journal.call_later = lambda flush: loop.call_soon_threadsafe(loop.call_later, LOG_SECONDS, flush)
+    try:
+        return await serve(options, metrics, log)
+    finally:
+        journal.call_later = None
+        journal.flush()
 
 
 async def _serve_files(options: WebhookOptions, metrics: Metrics, log: ReviewLog) -> int:

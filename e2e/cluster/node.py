@@ -186,8 +186,12 @@ class Node:
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for mount in sorted((one for one in mounts if one.startswith(f"{self.folder}/")), reverse=True):
             subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
-        for name in self._pod_networks():
-            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+        for _ in range(10):  # What was killed a moment ago may still be in one.
+            for name in self._pod_networks():
+                subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+            if not any(one.name.startswith("cni-") for one in Path("/run/netns").iterdir()):
+                break
+            time.sleep(0.3)
         subprocess.run(["ip", "netns", "delete", self.namespace], check=False, capture_output=True)
 
     def _end_pods(self) -> None:
@@ -198,8 +202,13 @@ class Node:
             subprocess.run([*command, "kill", "-s", "SIGKILL", task], capture_output=True, timeout=10, check=False)
 
     def _pod_networks(self) -> list[str]:
-        listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
-        return [line.split()[0] for line in listed.splitlines() if line.startswith("cni-")]
+        """The network plugin's namespaces in which nothing runs any more: another node may have some, too."""
+
+        def ask(*words: str) -> str:
+            return subprocess.run(["ip", "netns", *words], capture_output=True, text=True, check=False).stdout
+
+        names = [line.split()[0] for line in ask("list").splitlines() if line.startswith("cni-")]
+        return [name for name in names if not ask("pids", name).strip()]
 
     def await_true(self, condition: object, what: str, seconds: float = START_SECONDS) -> None:
         """Wait for something of the node."""

@@ -11,7 +11,7 @@ from e2e.netns.app import GREETING
 from e2e.netns.client import talk
 from e2e.netns.conftest import ECHO, EXCLUDED, HTTP, ProtectedPod
 from e2e.netns.conftest import GREETING as GREETING_PORT
-from e2e.netns.lab import APP_ID, CLIENT4, CLIENT6, POD4, POD6, SERVICE4, SERVICE_PORT
+from e2e.netns.lab import APP_ID, CLIENT4, CLIENT6, NODE4, POD4, POD6, PYTHON, SERVICE4, SERVICE_PORT
 
 BOTH = pytest.mark.parametrize(("host", "client"), [(POD4, CLIENT4), (POD6, CLIENT6)], ids=["v4", "v6"])
 
@@ -32,6 +32,27 @@ def test_the_proxys_own_ports_cannot_be_dialled(pod: ProtectedPod, host: str, cl
     reply = pod.ask(host, port)
     assert reply.status == 0
     assert reply.error in ("ConnectionResetError", "ConnectionRefusedError")
+
+
+def test_nobody_listens_at_the_proxys_other_port_without_a_policy(pod: ProtectedPod) -> None:
+    pod.lab.start("pod", PYTHON, "-m", "e2e.netns.app", "19001", "9102", "9002", user=APP_ID, name="outbound")
+    assert pod.ask("127.0.0.1", 19001, where="pod").status == 200
+    reply = pod.ask(POD4, 19001)
+    assert reply.status == 0
+    assert reply.error in ("ConnectionResetError", "ConnectionRefusedError")
+
+
+@pytest.mark.parametrize("port", [HTTP, ECHO])
+def test_the_pod_is_no_relay_for_its_neighbours(pod: ProtectedPod, port: int, token: str) -> None:
+    """Who sends to the pod's hardware address what is for somebody else; here, by taking the pod for a router."""
+    pod.lab.run("client", "ip", "route", "replace", f"{NODE4}/32", "via", POD4)
+    try:
+        reply = pod.ask(NODE4, port, token=token)
+        assert reply.status == 0
+        assert "was not made to an address of this pod" in pod.log
+    finally:
+        pod.lab.run("client", "ip", "route", "delete", f"{NODE4}/32")
+    assert pod.ask(token=token).status == 200
 
 
 def test_the_pod_itself_cannot_make_a_loop(pod: ProtectedPod) -> None:

@@ -43,12 +43,15 @@ def convert(sources: Sequence[tuple[str, str]]) -> Conversion:
     foreign = [found for found in objects if (found.group, found.kind) in CONVERTED]
     kept = [found for found in objects if (found.group, found.kind) not in CONVERTED]
     findings = Findings()
-    drafts = _draft_all(before, foreign, Catalogue(objects), findings)
-    _check_names(drafts, kept, findings)
+    catalogue = Catalogue(objects)
+    grants = gloo.draft_grants(foreign, catalogue, findings)
+    drafts = _draft_all(before, foreign, catalogue, findings)
+    _check_names([*grants, *drafts], kept, findings)
     if not has_errors(findings.diagnostics):
-        _prove_all(before, drafts, kept, {found.title: found for found in objects}, findings)
+        _prove_all(before, drafts, grants, kept, {found.title: found for found in objects}, findings)
     diagnostics = (*before.diagnostics, *dict.fromkeys(findings.diagnostics))
-    return Conversion(() if has_errors(diagnostics) else tuple(drafts), tuple(kept), diagnostics)
+    # Grants first: without one a table is refused until it comes.
+    return Conversion(() if has_errors(diagnostics) else (*grants, *drafts), tuple(kept), diagnostics)
 
 
 def _read_objects(sources: Iterable[tuple[str, str]]) -> Iterator[Object]:
@@ -124,11 +127,16 @@ def _check_names(drafts: list[Draft], kept: list[Object], findings: Findings) ->
 
 
 def _prove_all(
-    before: PolicySet, drafts: list[Draft], kept: list[Object], found_by: dict[ObjectName, Object], findings: Findings
+    before: PolicySet,
+    drafts: list[Draft],
+    grants: list[Draft],
+    kept: list[Object],
+    found_by: dict[ObjectName, Object],
+    findings: Findings,
 ) -> None:
     """Read the result, among all that stays, and compare."""
     made = {draft.title: draft.sources[0] for draft in drafts}
-    named = [(str(draft.title), draft.document) for draft in drafts]
+    named = [(str(draft.title), draft.document) for draft in (*grants, *drafts)]
     named += [(str(found.title), found.document.plain()) for found in kept]
     after = read_objects(named)
     for one in after.diagnostics:

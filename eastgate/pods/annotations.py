@@ -7,6 +7,7 @@ Names follow Kubernetes (DNS-1123 labels and subdomains), images the distributio
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -136,6 +137,26 @@ def read_settings(annotations: Mapping[str, object]) -> tuple[Settings, tuple[Fa
     """The settings, and every fault. A value that is at fault counts as not written: whoever goes on with settings in
     spite of faults (the sidecar, when a running pod's annotations were broken) keeps the last good ones instead.
     """
+    ours = {key: value for key, value in annotations.items() if key.startswith(names.PREFIX) and key not in _WRITTEN}
+    size = 0
+    for key, value in ours.items():
+        if not isinstance(value, str):
+            return _read_settings(ours)
+        size += len(key) + len(value)
+    return _read_once(tuple(ours.items())) if size <= _LONGEST_KEPT else _read_settings(ours)
+
+
+_WRITTEN = frozenset({names.STATUS, names.BUNDLE})
+_LONGEST_KEPT = 1024
+"""Characters of annotations whose meaning is kept: pods come in replicas, and people write few and short ones."""
+
+
+@functools.lru_cache(maxsize=512)
+def _read_once(items: tuple[tuple[str, object], ...]) -> tuple[Settings, tuple[Fault, ...]]:
+    return _read_settings(dict(items))
+
+
+def _read_settings(annotations: Mapping[str, object]) -> tuple[Settings, tuple[Fault, ...]]:
     reader = _Reader(annotations)
     reader.refuse_unknown()
     cpu = (quantities.read_cpu, quantities.CPU_ACCEPTED)
@@ -199,7 +220,7 @@ class _Reader:
     def refuse_unknown(self) -> None:
         """Keys under our prefix that are none of ours: what is misspelt would otherwise protect nothing."""
         for key in self.annotations:
-            if not key.startswith(names.PREFIX) or key in SETTINGS_KEYS or key in (names.STATUS, names.BUNDLE):
+            if key in SETTINGS_KEYS:
                 continue
             if key == names.INJECT_LABEL:
                 self.blame(key, f"a label `{key}` of the pod", "stands among the annotations")

@@ -112,6 +112,16 @@ class Bundle:
 
 
 @dataclass(frozen=True, slots=True)
+class Lines:
+    """A bundle's content, verified to be what was packed: one line an object, which ``read_line`` reads."""
+
+    namespace: str
+    digest: str
+    documents: tuple[bytes, ...] = field(repr=False)
+    secrets: tuple[bytes, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Unpacked:
     """A bundle read back, everything verified."""
 
@@ -163,6 +173,16 @@ def unpack(files: Mapping[str, bytes], namespace: str | None = None) -> Unpacked
 
     ``namespace`` is the one it must be for. Raises ``BundleError`` with what is wrong.
     """
+    found = unpack_lines(files, namespace)
+    documents, secrets = (
+        tuple(read_line(line, number) for number, line in enumerate(lines, 1))
+        for lines in (found.documents, found.secrets)
+    )
+    return Unpacked(found.namespace, found.digest, documents, secrets)
+
+
+def unpack_lines(files: Mapping[str, bytes], namespace: str | None = None) -> Lines:
+    """The same without reading the objects: equal lines are equal objects, so some may have been read before."""
     manifest = _read_manifest(files, namespace)
     parts = _take(manifest, "parts", list)
     if not 1 <= len(parts) <= MAX_PARTS:
@@ -174,11 +194,16 @@ def unpack(files: Mapping[str, bytes], namespace: str | None = None) -> Unpacked
     digest = _take(manifest, "digest", str)
     if _digest(content, hidden) != digest:
         raise BundleError("the content is not what the manifest's `digest` says")
-    found = Unpacked(_take(manifest, "namespace", str), digest, _read_lines(content), _read_lines(hidden))
+    found = Lines(_take(manifest, "namespace", str), digest, _split_lines(content), _split_lines(hidden))
     count = len(found.documents) + len(found.secrets)
     if count != manifest.get("count"):
         raise BundleError(f"the manifest counts {_show(manifest.get('count'))} objects, found {count}")
     return found
+
+
+def read_line(line: bytes, number: int) -> Object:
+    """The object of a line. Raises ``BundleError``."""
+    return _read_object(line, f"line {number} of the content")
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -296,13 +321,12 @@ def _decompress(packed: bytes, what: str) -> bytes:
     return content
 
 
-def _read_lines(content: bytes) -> tuple[Object, ...]:
+def _split_lines(content: bytes) -> tuple[bytes, ...]:
     if content and not content.endswith(b"\n"):
         raise BundleError("the last line of the content is cut off")
     if content.count(b"\n") > MAX_OBJECTS:
         raise BundleError(f"more than {MAX_OBJECTS} objects")
-    lines = content.split(b"\n")[:-1]
-    return tuple(_read_object(line, f"line {number} of the content") for number, line in enumerate(lines, 1))
+    return tuple(content.split(b"\n")[:-1])
 
 
 def _show(value: object) -> str:

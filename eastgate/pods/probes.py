@@ -63,7 +63,10 @@ def to_json(table: Mapping[str, AppProbe]) -> str:
     It travels in an environment variable, where Kubernetes would take ``$(NAME)`` and ``$$`` for its own.
     """
     entries = {key: _entry(table[key]) for key in sorted(table)}
-    return json.dumps(entries, separators=(",", ":")).replace("$", "\\u0024")
+    return _encode(entries).replace("$", "\\u0024")
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _entry(probe: AppProbe) -> dict[str, object]:

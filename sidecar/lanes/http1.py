@@ -393,7 +393,7 @@ class Http1Lane(Lane):
                 self._break_off(exchange)
             return
         if exchange.upgraded:
-            self._begin_tunnel(exchange)
+            self._begin_tunnel()
         elif exchange.response_done:
             self._response_complete(exchange)
             self._read_requests()
@@ -411,7 +411,7 @@ class Http1Lane(Lane):
         else:
             self._close_client(linger=not exchange.request_done or len(self._heads) > 0)
 
-    def _begin_tunnel(self, exchange: Exchange) -> None:
+    def _begin_tunnel(self) -> None:
         """The application has taken up the websocket: from here on these are two connections and no HTTP."""
         if len(self._heads):
             self._to_upstream.append(self._heads.take_all())

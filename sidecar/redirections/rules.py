@@ -2,7 +2,8 @@
 
 Both spellings say the same, in this order. Inbound (nat, before routing): own ports are left alone, then excluded
 ports, then what is not included; every other TCP connection goes to the proxy. Guard (filter): a connection that was
-*dialled* at the proxy's port, instead of redirected there, is reset: it would have no original destination. Proof (nat,
+*dialled* at one of the proxy's ports, instead of redirected there, is reset: it would have no original destination, and
+whoever else listened there would do so without a policy. Proof (nat,
 own connections of the sidecar only): a port on the loopback address at which nobody listens leads to the admin port.
 All of it comes into force in one transaction, so that the proof holds only where the rest does.
 
@@ -42,6 +43,11 @@ class Redirection:
         """Never redirected: the admin port is the kubelet's, the proxy's own are the guard's, and what is excluded."""
         return PortSet.of((self.proxy_port, self.admin_port, OUTBOUND_PORT)) | self.exclude
 
+    @property
+    def guarded(self) -> PortSet:
+        """The proxy's own ports, at which nobody from outside has any business."""
+        return PortSet.of((self.proxy_port, OUTBOUND_PORT))
+
 
 def render_nft(redirection: Redirection) -> str:
     """A whole ``nft -f`` transaction; applied again it replaces what was there. One table serves both families."""
@@ -49,7 +55,8 @@ def render_nft(redirection: Redirection) -> str:
     if redirection.include is not None:
         inbound.append(f"tcp dport != {_nft_set(redirection.include)} return" if redirection.include else "return")
     inbound.append(f"meta l4proto tcp redirect to :{redirection.proxy_port}")
-    guard = [f'iifname != "lo" meta l4proto tcp ct original proto-dst {redirection.proxy_port} reject with tcp reset']
+    dialled = f"ct original proto-dst {_nft_set(redirection.guarded)}"
+    guard = [f'iifname != "lo" meta l4proto tcp {dialled} reject with tcp reset']
     to_admin = f"tcp dport {PROOF_PORT} meta skuid {redirection.exempt_id} redirect to :{redirection.admin_port}"
     proof = [f"ip daddr 127.0.0.1 {to_admin}", f"ip6 daddr ::1 {to_admin}"]
     chains = (
@@ -84,8 +91,10 @@ def render_iptables(redirection: Redirection, *, ipv6: bool) -> str:
         "*filter",
         f":{guard} - [0:0]",
         f"-F {guard}",
-        f"-A {guard} ! -i lo -p tcp -m conntrack --ctorigdstport {redirection.proxy_port} "
-        "-j REJECT --reject-with tcp-reset",
+        *(
+            f"-A {guard} ! -i lo -p tcp -m conntrack --ctorigdstport {port} -j REJECT --reject-with tcp-reset"
+            for port in redirection.guarded
+        ),
         "COMMIT",
         "",
     ]

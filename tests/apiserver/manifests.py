@@ -12,7 +12,11 @@ from typing import Any
 
 from eastgate.dialects.kinds import OWN_GROUP
 from eastgate.pods import names
+from eastgate.pods.annotations import read_settings
 from tests.apiserver.environment import Environment
+from webhook.injections.containers import make_init, make_sidecar
+from webhook.injections.verdicts import Context
+from webhook.injections.volumes import make_volumes
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -23,7 +27,10 @@ REGISTRATIONS = (
     "mutatingwebhookconfigurations/eastgate",
     "validatingwebhookconfigurations/eastgate",
     f"validatingadmissionpolicybindings/{ENFORCED_POLICY}",
+    f"validatingadmissionpolicybindings/{ENFORCED_POLICY}-images",
+    "validatingadmissionpolicybindings/eastgate-bundles",
     "validatingadmissionpolicybindings/eastgate-controller-restraint",
+    "validatingadmissionpolicybindings/eastgate-webhook-restraint",
 )
 """What asks somebody before an object is stored."""
 
@@ -77,24 +84,26 @@ def policy(**config: Any) -> Object:
     return {"apiVersion": f"{OWN_GROUP}/v1alpha1", "kind": "JWTPolicy", "metadata": {}, "spec": {"config": config}}
 
 
+_SETTINGS = read_settings({names.POLICIES: "*"})[0]
+_CONTEXT = Context("", True, "eastgate-sidecar", None, (), True, "test")
+
+
+def _make(native: bool) -> Object:
+    return make_sidecar(_SETTINGS, _CONTEXT, native=native, app_probes="{}", container_ports="")
+
+
+INIT: Object = make_init(_SETTINGS, _CONTEXT)
+NATIVE = _make(native=True)
+
+
 def sidecar(**changes: Any) -> Object:
-    """As far as the admission policy looks; the whole of it is the webhook's."""
-    return {
-        "name": names.SIDECAR_CONTAINER,
-        "image": "eastgate-sidecar",
-        "securityContext": {"runAsUser": names.PROXY_ID, "runAsGroup": names.PROXY_ID},
-        "volumeMounts": [{"name": names.BUNDLE_VOLUME, "mountPath": names.BUNDLE_MOUNT}],
-    } | changes
-
-
-INIT: Object = {"name": names.INIT_CONTAINER, "image": "eastgate-sidecar"}
-NATIVE = sidecar(restartPolicy="Always")
+    """What the webhook adds in classic mode."""
+    return _make(native=False) | changes
 
 
 def injected(namespace: str, **changes: Any) -> Object:
-    """A pod that looks as if it had been injected."""
-    volumes = [{"name": names.BUNDLE_VOLUME, "configMap": {"name": names.BUNDLE_NAME}}]
-    return pod(namespace, **{"initContainers": [INIT, NATIVE], "volumes": volumes, **changes})
+    """A pod as the webhook leaves it, for what matters here."""
+    return pod(namespace, **{"initContainers": [INIT, NATIVE], "volumes": make_volumes(), **changes})
 
 
 def create(environment: Environment, body: Object, *arguments: str) -> str:

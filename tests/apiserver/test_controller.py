@@ -271,6 +271,9 @@ def test_a_bundle_that_somebody_changed_is_repaired(cluster: Cluster, controller
     await_true(
         lambda: (find_bundle(cluster, namespace) or {}).get("data") == good["data"], "taken over again", pause=0.01
     )
+    # The API server lets nobody change it back: it has to be made anew.
+    cluster.patch(CONFIG_MAPS, namespace, "eastgate-bundle", {"data": {"manifest.json": "{}"}, "immutable": True})
+    await_true(lambda: (find_bundle(cluster, namespace) or {}).get("data") == good["data"], "made anew", pause=0.01)
 
 
 def test_an_unlabelled_namespace_keeps_its_bundle_for_its_pods(

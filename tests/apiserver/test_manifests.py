@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -212,7 +213,7 @@ def test_what_happens_to_a_running_pod_does_not_wait(installed: Environment) -> 
     installed.kubectl("delete", "pod", "p", "-n", here, "--grace-period=0", "--force")
 
 
-def debug(environment: Environment, namespace: str, name: str, **security: int) -> str:
+def debug(environment: Environment, namespace: str, name: str, **security: Any) -> str:
     """Add an ephemeral container, as ``kubectl debug`` does; what was said where it was refused."""
     container = {"name": name, "image": "debug", "securityContext": security}
     patch = json.dumps({"spec": {"ephemeralContainers": [container]}})
@@ -234,21 +235,72 @@ def enforced(installed: Environment) -> Iterator[Environment]:
         yield installed
 
 
-def as_user(**security: int) -> list[Object]:
+def as_user(**security: Any) -> list[Object]:
     return [{"name": "thief", "image": "app", "securityContext": security}]
 
 
 NO_SIDECAR = "the pod has no Eastgate sidecar, and this namespace is labelled eastgate.dev/injection=enforced"
 NOT_OURS = "the container eastgate-sidecar is not the one that the webhook adds"
+NOT_OUR_INIT = "the container eastgate-init is not the one that the webhook adds"
+POWER = "can take the redirection to the sidecar away"
 THIEF = "container thief must run as another user and group"
 OTHER_GROUPS = "the pod's securityContext must name other users and groups"
 OURS = {"runAsUser": names.PROXY_ID}
+
+
+def pair(init: Object | None = None, native: Object | None = None) -> Object:
+    """A pod whose injected containers somebody has had hands on."""
+    return injected(ENFORCED, initContainers=[INIT | (init or {}), NATIVE | (native or {})])
+
+
+def plus(container: Object, field: str, **item: str) -> Object:
+    """One more variable or mount."""
+    return {field: [*container[field], item]}
+
+
+def with_bundle(**config_map: object) -> Object:
+    """The bundle's volume, with another source."""
+    volume = {"name": names.BUNDLE_VOLUME, "configMap": config_map}
+    others = [one for one in injected(ENFORCED)["spec"]["volumes"] if one["name"] != names.BUNDLE_VOLUME]
+    return injected(ENFORCED, volumes=[volume, *others])
+
+
+def mounting(path: str) -> Object:
+    """Something else mounted into the sidecar."""
+    body = pair(native=plus(NATIVE, "volumeMounts", name="mine", mountPath=path))
+    body["spec"]["volumes"] = [*body["spec"]["volumes"], {"name": "mine", "configMap": {"name": "mine"}}]
+    return body
+
+
+ENDING = {key: value for key, value in sidecar().items() if key != "lifecycle" and not key.endswith("Probe")}
+"""The API server takes neither hooks nor probes of an init container that ends."""
+
+LOOKALIKES: dict[str, tuple[Object, str]] = {
+    "another program": (pair(native={"command": ["sleep"]}), NOT_OURS),
+    "other arguments": (pair(native={"args": ["sidecar", "run", "--upstream=http://127.0.0.1:80"]}), NOT_OURS),
+    "an upstream": (pair(native=plus(NATIVE, "env", name="EASTGATE_UPSTREAM", value="http://127.0.0.1")), NOT_OURS),
+    "a completion": (pair(init=plus(INIT, "env", name="_EASTGATE_COMPLETE", value="source_bash")), NOT_OURS),
+    "variables from elsewhere": (pair(native={"envFrom": [{"configMapRef": {"name": "mine"}}]}), NOT_OURS),
+    "a hook": (pair(native={"lifecycle": {"postStart": {"exec": {"command": ["sh"]}}}}), NOT_OURS),
+    "another bundle": (with_bundle(name="mine"), NOT_OURS),
+    "parts of the bundle": (with_bundle(name=names.BUNDLE_NAME, items=[{"key": "a", "path": "b"}]), NOT_OURS),
+    "a bundle on top": (mounting("/run/eastgate/bundle"), NOT_OURS),
+    "a loader on top": (mounting("/etc/ld.so.preload"), NOT_OURS),
+    "a way about": (mounting("/srv/../usr"), NOT_OURS),
+    "another init program": (pair(init={"command": ["true"]}), NOT_OURS),
+    "help": (pair(init={"args": ["--help"]}), NOT_OUR_INIT),
+    "everything excluded": (pair(init={"args": [*INIT["args"][:-1], "--exclude-inbound-ports=1-65535"]}), NOT_OUR_INIT),
+    "no rights": (pair(init={"securityContext": {}}), NOT_OUR_INIT),
+    "redirection afterwards": (injected(ENFORCED, initContainers=[NATIVE, INIT]), NOT_OUR_INIT),
+    "privileged": (injected(ENFORCED, containers=as_user(privileged=True)), POWER),
+    "net_admin": (injected(ENFORCED, containers=as_user(capabilities={"add": ["net_admin"]})), POWER),
+}
 REFUSED: dict[str, tuple[Object, str]] = {
     "plain": (pod(ENFORCED), NO_SIDECAR),
     "annotated": (pod(ENFORCED, annotations={names.POLICIES: "*"}), NO_SIDECAR),
     "no redirection": (injected(ENFORCED, initContainers=[NATIVE]), NO_SIDECAR),
     "redirection only": (injected(ENFORCED, initContainers=[INIT]), NO_SIDECAR),
-    "a sidecar that ends": (injected(ENFORCED, initContainers=[INIT, sidecar()]), NO_SIDECAR),
+    "a sidecar that ends": (injected(ENFORCED, initContainers=[INIT, ENDING]), NO_SIDECAR),
     "another user": (injected(ENFORCED, initContainers=[INIT, {**NATIVE, "securityContext": {}}]), NOT_OURS),
     "no bundle": (injected(ENFORCED, initContainers=[INIT, {**NATIVE, "volumeMounts": []}]), NOT_OURS),
     "opted out": (injected(ENFORCED, labels={names.INJECT_LABEL: "false"}), "eastgate.dev/inject=false opts out"),
@@ -258,13 +310,17 @@ REFUSED: dict[str, tuple[Object, str]] = {
     "the pod's user": (injected(ENFORCED, securityContext=OURS), OTHER_GROUPS),
     "the files' group": (injected(ENFORCED, securityContext={"fsGroup": names.PROXY_ID}), OTHER_GROUPS),
     "its groups": (injected(ENFORCED, securityContext={"supplementalGroups": [names.PROXY_ID]}), OTHER_GROUPS),
+    **LOOKALIKES,
 }
 ADMITTED: dict[str, Object] = {
     "native": injected(ENFORCED),
     "opted in": injected(ENFORCED, labels={names.INJECT_LABEL: "true"}),
     "classic": injected(ENFORCED, initContainers=[INIT], containers=[sidecar(), {"name": "app", "image": "app"}]),
+    "certificates of others": mounting("/etc/ssl/certs"),
+    "ports of its own choice": pair(init={"args": [*INIT["args"][:-1], "--exclude-inbound-ports=1-65535"]}),
     "mirror": pod(ENFORCED, annotations={MIRROR: "x"}, nodeName="n", automountServiceAccountToken=False),
 }
+ADMITTED["ports of its own choice"]["metadata"]["annotations"] = {names.EXCLUDE_INBOUND_PORTS: "1-65535"}
 
 
 def test_an_enforced_namespace_admits_no_pod_without_the_sidecar(enforced: Environment) -> None:
@@ -279,7 +335,52 @@ def test_a_debugger_in_an_enforced_namespace_is_nobody_special(enforced: Environ
     assert create(enforced, injected(ENFORCED)) == ""
     assert debug(enforced, ENFORCED, "debugger") == ""
     assert THIEF in debug(enforced, ENFORCED, "thief", **OURS)
+    assert POWER in debug(enforced, ENFORCED, "root", privileged=True)
     enforced.kubectl("delete", "pod", "p", "-n", ENFORCED, "--grace-period=0", "--force")
+
+
+def test_the_sidecar_of_a_running_pod_stays_what_it_is(enforced: Environment) -> None:
+    assert create(enforced, injected(ENFORCED)) == ""
+    for name in names.CONTAINERS:
+        done = enforced.try_kubectl("set", "image", "pod/p", "-n", ENFORCED, f"{name}=evil")
+        assert "cannot be changed in a running pod" in done.stderr
+    enforced.kubectl("set", "image", "pod/p", "-n", ENFORCED, "app=other")
+    enforced.kubectl("delete", "pod", "p", "-n", ENFORCED, "--grace-period=0", "--force")
+
+
+def test_a_bundle_is_written_by_who_may_write_policies(installed: Environment, tmp_path: Path) -> None:
+    here = installed.create_namespace("manifests-bundles")
+    role: Object = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "editor", "namespace": here},
+        "rules": [{"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["*"]}],
+    }
+    binding = {
+        **{"apiVersion": role["apiVersion"], "kind": "RoleBinding", "metadata": role["metadata"]},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "editor"},
+        "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": here}],
+    }
+    installed.kubectl(
+        "apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": [role, binding]})
+    )
+    editor = installed.make_kubeconfig(here, "default", tmp_path)
+
+    def write(kind: str, name: str) -> str:
+        text = json.dumps({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": here}})
+        done = installed.try_kubectl("create", "--dry-run=server", "-f", "-", input=text, kubeconfig=editor)
+        return done.stderr
+
+    assert write("ConfigMap", "other") == ""
+    for kind, name in (
+        ("ConfigMap", "eastgate-bundle"),
+        ("ConfigMap", "eastgate-bundle-7"),
+        ("Secret", "eastgate-bundle"),
+    ):
+        assert "is written by Eastgate's controller" in write(kind, name)
+    role["rules"].append({"apiGroups": ["policy.eastgate.dev"], "resources": ["jwtpolicies"], "verbs": ["update"]})
+    installed.kubectl("apply", "-f", "-", input=json.dumps(role))
+    wait_until(lambda: write("ConfigMap", "eastgate-bundle") == "")
 
 
 # --- rights ---------------------------------------------------------------------------------------------------------
@@ -364,6 +465,28 @@ def test_the_controller_changes_one_annotation_of_a_pod_and_its_own_bundles(
         assert message in done.stderr, done.stderr
         assert bool(message) is bool(done.returncode), done.stderr
     installed.kubectl("delete", "pod", "p", "-n", here, "--grace-period=0", "--force")
+
+
+def test_the_webhook_writes_one_secret(installed: Environment, tmp_path: Path) -> None:
+    config = installed.make_kubeconfig(HOME, "eastgate-webhook", tmp_path)
+    metadata = {"namespace": HOME, "annotations": {"kubernetes.io/service-account.name": "eastgate-controller"}}
+    empty = {"tls.crt": "", "tls.key": ""}
+    for name, kind, allowed in (
+        ("eastgate-webhook-ca", "kubernetes.io/tls", True),
+        ("other", "kubernetes.io/tls", False),
+        ("eastgate-webhook-ca", "kubernetes.io/service-account-token", False),
+    ):
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {**metadata, "name": name},
+            "type": kind,
+            "data": empty,
+        }
+        done = installed.try_kubectl(
+            "create", "--dry-run=server", "-f", "-", input=json.dumps(secret), kubeconfig=config
+        )
+        assert allowed is ("the webhook writes the Secret" not in done.stderr), done.stderr
 
 
 def test_the_tag_of_the_images_stands_in_one_place(installed: Environment) -> None:

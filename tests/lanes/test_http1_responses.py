@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from sidecar.lanes.framing import EndlessBody
-from tests.lanes.stub_gate import StubGate
 from tests.lanes.test_http1_requests import GOOD, OK, lane, status
 from tests.lanes.transcript import Transcript
 

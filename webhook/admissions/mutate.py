@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from webhook.admissions.pod_reviews import read_object
+from webhook.admissions.replicas import Replicas
 from webhook.admissions.review import CREATE, UPDATE, Review, Verdict, allow, refuse
 from webhook.injections.pod import inject_pod
 from webhook.injections.updates import restore_handlers
@@ -30,14 +31,27 @@ type Inject = Callable[[Mapping[str, object], Context], Injection | Skip | Refus
 _encode = msgspec.json.Encoder().encode
 
 
-def mutate_pod(review: Review, pod: Mapping[str, object], context: Context, *, inject: Inject = inject_pod) -> Verdict:
-    """The verdict on a pod. ``context`` is that of its namespace."""
+def mutate_pod(
+    review: Review,
+    pod: Mapping[str, object],
+    context: Context,
+    *,
+    inject: Inject = inject_pod,
+    replicas: Replicas | None = None,
+) -> Verdict:
+    """The verdict on a pod. ``context`` is that of its namespace; ``replicas`` remembers verdicts on pods like it."""
     if review.kind.kind != "Pod" or review.kind.group or review.subResource:
         return allow("not-a-pod", outcome="skipped")
     if review.operation == UPDATE:
         return _restore(review, pod)
     if review.operation != CREATE:
         return allow("not-a-new-pod", outcome="skipped")
+    if replicas is None:
+        return _judge(pod, context, inject)
+    return replicas.judge(pod, context, lambda: _judge(pod, context, inject))
+
+
+def _judge(pod: Mapping[str, object], context: Context, inject: Inject) -> Verdict:
     result = inject(pod, context)
     if isinstance(result, Injection):
         if not result.patch:

@@ -8,7 +8,7 @@ What is not a review gets an HTTP status (``NotAReviewError``); whatever is one 
 
 from __future__ import annotations
 
-import base64
+import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -178,7 +178,7 @@ def render_response(uid: str, verdict: Verdict) -> bytes:
     response: dict[str, object] = {"uid": uid, "allowed": verdict.allowed}
     if verdict.allowed and verdict.patch is not None:
         response["patchType"] = "JSONPatch"
-        response["patch"] = base64.b64encode(verdict.patch).decode("ascii")
+        response["patch"] = msgspec.Raw(b'"%b"' % binascii.b2a_base64(verdict.patch, newline=False))
     if not verdict.allowed:
         response["status"] = {
             "status": "Failure",

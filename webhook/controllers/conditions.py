@@ -1,7 +1,7 @@
 """What is said to the author of a policy or route: its status conditions.
 
 Accepted (can it be enforced as it is written?), ResolvedRefs (is there what it refers to?), Conflicted (does another
-policy hold in its place, and where?), Programmed (is it in the pods' bundle, and in how many pods is that in force?).
+policy hold in its place, and where?), Programmed (is it in the pods' bundle, and how many pods were told of that?).
 The messages are those of ``eastgate lint``, for they come from the same readers and the same review.
 
 Knows: a built bundle and how far it got. Must not know: the API, time (the writer sets ``lastTransitionTime``).
@@ -46,12 +46,13 @@ _SAID_OTHERWISE = frozenset({"selects-nothing"})
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the bundle of a namespace got. ``digest`` None: it is not written. ``in_force`` of ``pods`` run with it.
-    ``trouble`` says why it cannot be written.
+    """How far the bundle of a namespace got. ``digest`` None: it is not written. ``announced``: so many of its ``pods``
+    carry its digest as an annotation; whether they run with it only they know. ``trouble`` says why it cannot be
+    written.
     """
 
     digest: str | None
-    in_force: int = 0
+    announced: int = 0
     pods: int = 0
     trouble: str = ""
 
@@ -137,21 +138,25 @@ def _conflict(conflicts: Sequence[Diagnostic]) -> Condition:
 
 
 def _program(invalid: bool, acting: Iterable[str], progress: Mapping[str, Progress]) -> Condition:
-    """In force is what every bundle has that it acts in, however many pods took it up yet."""
+    """Programmed is what every bundle has that it acts in. How many pods were told is known, not how many took it up:
+    a pod says so itself (``eastgate_bundle_behind``).
+    """
     concerned = {namespace: progress[namespace] for namespace in acting if namespace in progress}
     if not concerned:
         message = "no namespace that it acts in is labelled `eastgate.dev/injection`"
         return _condition(PROGRAMMED, False, "NotInjected", message)
     for namespace, one in concerned.items():
         if one.trouble:
-            return _condition(PROGRAMMED, False, "BundleNotWritten", f"namespace `{namespace}`: {one.trouble}")
+            kept = "" if one.digest is None else "; the bundle before it stays in force"
+            return _condition(PROGRAMMED, False, "BundleNotWritten", f"namespace `{namespace}`: {one.trouble}{kept}")
     pending = [namespace for namespace, one in concerned.items() if one.digest is None]
     if pending:
         return _condition(PROGRAMMED, False, "Pending", f"the bundle of namespace `{pending[0]}` is not written yet")
-    pods = f"in {sum(one.in_force for one in concerned.values())} of {sum(one.pods for one in concerned.values())} pods"
+    announced, pods = sum(one.announced for one in concerned.values()), sum(one.pods for one in concerned.values())
+    told = f"announced to {announced} of {pods} pods"
     if invalid:
-        return _condition(PROGRAMMED, False, "Invalid", f"requests that it could apply to are refused (503), {pods}")
-    return _condition(PROGRAMMED, True, "Programmed", f"in force {pods}")
+        return _condition(PROGRAMMED, False, "Invalid", f"requests that it could apply to are refused (503); {told}")
+    return _condition(PROGRAMMED, True, "Programmed", told)
 
 
 def _acts_in(policy: Policy | None, routes: Iterable[Route], namespace: str) -> tuple[str, ...]:

@@ -27,6 +27,9 @@ _POD_FIELDS: Final = (
 CONTENT: Final = "contentChecksum"
 """In place of the content of a bundle's ConfigMap or Secret: up to a megabyte each, and only ever compared."""
 
+FIXED: Final = "immutable"
+"""Somebody said that this ConfigMap or Secret never changes; the API server takes no other content then."""
+
 
 def project_pod(found: Object) -> Object | None:
     """Pods that ask for a sidecar or have one, without other people's annotations."""
@@ -51,7 +54,12 @@ def project_part(found: Object) -> Object | None:
         for field in ("name", "namespace", "uid", "resourceVersion", "labels", "annotations")
         if field in metadata
     }
-    return {"kind": found.get("kind"), "metadata": kept, CONTENT: checksum(found)}
+    return {
+        "kind": found.get("kind"),
+        "metadata": kept,
+        CONTENT: checksum(found),
+        FIXED: found.get("immutable") is True,
+    }
 
 
 def checksum(found: Mapping[str, Any]) -> str:

@@ -180,8 +180,8 @@ class Reporter:
     def _measure(self, namespace: str) -> Progress:
         outcome = self._outcomes.get(namespace, _Outcome())
         pods = [pod for pod in self._pods_of(namespace) if is_injected(pod) and not is_ending(pod)]
-        in_force = sum(pod["metadata"]["annotations"].get(BUNDLE) == outcome.digest for pod in pods)
-        return Progress(outcome.digest, in_force, len(pods), outcome.trouble)
+        announced = sum(pod["metadata"]["annotations"].get(BUNDLE) == outcome.digest for pod in pods)
+        return Progress(outcome.digest, announced, len(pods), outcome.trouble)
 
     def _say(self, reference: Reference, judgement: Judgement) -> bool:
         kind = (reference.group, reference.kind)

@@ -4,7 +4,8 @@ Knows: in which order the parts are written (the one with the manifest last, wha
 nothing is written that is there already. Must not know: what a bundle says, or why it changed.
 
 Every write carries the resource version it is based on: of two writers that take themselves for the leader, the second
-gets a conflict and looks again. An object by our name that somebody else made is taken over, for pods mount that name.
+gets a conflict and looks again. An object by our name that somebody else made is taken over, for pods mount that name;
+one that somebody made immutable is replaced.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from eastgate.pods.bundles import Bundle
 from eastgate.pods.names import BUNDLE_NAME, MANAGER, MAX_SHARDS
 from webhook.cluster import Cluster, Conflict, Forbidden, NotFound, Object
 from webhook.controllers.informers import Informer
-from webhook.controllers.projections import CONTENT, checksum, project_part
+from webhook.controllers.projections import CONTENT, FIXED, checksum, project_part
 from webhook.resources import CONFIG_MAPS, SECRETS, Resource
 
 SELECTOR: Final = f"app.kubernetes.io/managed-by={MANAGER}"
@@ -85,6 +86,9 @@ class BundleWriter:
                 return 0
             self._check()
             try:
+                if found is not None and found[FIXED]:
+                    self._delete(resource, found)
+                    found = None
                 if found is None:
                     written = self._cluster.create(resource, wanted, timeout=WRITE_SECONDS)
                 else:
@@ -112,18 +116,26 @@ class BundleWriter:
         if found is None:
             return 0
         self._check()
-        metadata = found["metadata"]
         try:
-            self._cluster.delete(
-                resource, namespace, name, uid=metadata["uid"], resource_version=metadata["resourceVersion"]
-            )
+            self._delete(resource, found)
         except NotFound:
             return 0
         except Forbidden as error:
             log.warning("%s %s/%s is left over and may not be deleted: %s", resource.kind, namespace, name, error)
             return 0
-        self._count(resource.kind, "delete")
         return 1
+
+    def _delete(self, resource: Resource, found: Object) -> None:
+        """This one, as it was when it was seen last."""
+        metadata = found["metadata"]
+        self._cluster.delete(
+            resource,
+            metadata["namespace"],
+            metadata["name"],
+            uid=metadata["uid"],
+            resource_version=metadata["resourceVersion"],
+        )
+        self._count(resource.kind, "delete")
 
 
 _NAMES: Final = (BUNDLE_NAME, *(f"{BUNDLE_NAME}-{number}" for number in range(1, MAX_SHARDS + 1)))

@@ -1,7 +1,8 @@
-"""What a pod must not have beside the sidecar: its user, its ports, its names, or another mesh's redirection.
+"""What a pod must not have beside the sidecar: its user, ports, names and volumes, or another mesh's redirection.
 
 Redirection leaves alone what the sidecar's uid or gid sends, so nobody else in the pod may have them; a file that
 belongs to the group can be made a program that runs with it, hence ``fsGroup`` and supplementary groups as well.
+Rights with which a container could take the redirection away are another matter: many an app has them and means well.
 Must not know: whether the pod is to be injected.
 """
 
@@ -32,6 +33,10 @@ REDIRECTING = frozenset(
 PROXIES = frozenset({"istio-proxy", "linkerd-proxy", "kuma-sidecar", "consul-dataplane"})
 """Their proxies, which alone (a gateway) redirect nothing."""
 
+CAPABILITIES = frozenset({"ALL", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "BPF"})
+"""Which flush rules, enter namespaces, or reach into another process. All of them are outside of Pod Security's
+``baseline``."""
+
 _IDS = ("runAsUser", "runAsGroup")
 _POD_IDS = (*_IDS, "fsGroup")
 
@@ -53,6 +58,26 @@ def find_foreign_proxies(view: PodView) -> list[str]:
         "plugin), one of the two is bypassed"
         for container in view.all_containers()
         if container.name in PROXIES
+    ]
+
+
+def find_powers(view: PodView) -> list[Problem]:
+    """What could take the redirection away: refused where no pod may be without a sidecar, else worth a warning."""
+    found: dict[Path, str] = {}
+    for container in view.all_containers():
+        if container.name in names.CONTAINERS:
+            continue
+        security, path = map_of(container.data.get("securityContext")), (*container.path, "securityContext")
+        if security.get("privileged") is True:
+            found[*path, "privileged"] = "true"
+        added = map_of(security.get("capabilities")).get("add")
+        for index, one in enumerate(added if isinstance(added, list) else ()):
+            # Runtimes read them in either case.
+            if str(one).upper().removeprefix("CAP_") in CAPABILITIES:
+                found[*path, "capabilities", "add", index] = str(one)
+    return [
+        Problem("power", f"{show_path(path)}: with `{value}` the sidecar's redirection can be taken away", path)
+        for path, value in found.items()
     ]
 
 
@@ -91,6 +116,11 @@ def _judge_container(container: Container) -> list[Problem]:
     ]
     for index, port in enumerate(maps_of(container.data.get("ports"))):
         problems += _judge_port((*container.path, "ports", index), port)
+    for index, mount in enumerate(maps_of(container.data.get("volumeMounts"))):
+        if mount.get("name") in names.VOLUMES:
+            path = (*container.path, "volumeMounts", index, "name")
+            message = f"{show_path(path)}: `{mount['name']}` is a volume of the sidecar; accepted: any other"
+            problems.append(Problem("name-clash", message, path))
     if container.name in REDIRECTING:
         path = (*container.path, "name")
         message = (
@@ -103,10 +133,10 @@ def _judge_container(container: Container) -> list[Problem]:
 
 def _judge_port(path: Path, port: Mapping[str, Any]) -> list[Problem]:
     problems = []
-    listed = ", ".join(str(one) for one in sorted(names.OWN_PORTS))
     number = port.get("containerPort")
     if isinstance(number, int) and number in names.OWN_PORTS and is_tcp(port):
         where = show_path((*path, "containerPort"))
+        listed = ", ".join(str(one) for one in sorted(names.OWN_PORTS))
         message = f"{where}: `{number}` is a port of the sidecar; accepted: any but {listed}"
         problems.append(Problem("port-clash", message, (*path, "containerPort")))
     if port.get("name") in (ADMIN_PORT_NAME, INBOUND_PORT_NAME):

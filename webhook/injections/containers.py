@@ -18,6 +18,7 @@ written out. Precedents: Istio's and Linkerd's injected containers; KEP-753; the
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from eastgate.pods import names
@@ -54,13 +55,24 @@ _NO_RIGHTS: dict[str, Any] = {
 }
 
 
+_KEPT = 256
+"""Containers that are kept for the next pod with the same settings: pods come in replicas."""
+
+
 def make_init(settings: Settings, context: Context) -> dict[str, Any]:
-    """``eastgate-init``: root with the two capabilities that redirection takes, and nothing else."""
+    """``eastgate-init``: root with the two capabilities that redirection takes, and nothing else. Many pods get the
+    same dict: it is not to be changed.
+    """
+    return _make_init(settings, context.image, context.pull_policy)
+
+
+@functools.lru_cache(_KEPT)
+def _make_init(settings: Settings, image: str, pull_policy: str | None) -> dict[str, Any]:
     include = "*" if settings.include_ports is None else str(settings.include_ports)
     exclude = PortSet.of(names.OWN_PORTS) | settings.exclude_ports
     return {
         "name": names.INIT_CONTAINER,
-        **_image(settings, context),
+        **_image(settings, image, pull_policy),
         "args": [
             "sidecar",
             "redirect",
@@ -92,13 +104,25 @@ def make_init(settings: Settings, context: Context) -> dict[str, Any]:
 def make_sidecar(
     settings: Settings, context: Context, *, native: bool, app_probes: str, container_ports: str
 ) -> dict[str, Any]:
-    """``eastgate-sidecar``, which Pod Security ``restricted`` accepts. The two texts go into its environment."""
+    """``eastgate-sidecar``, which Pod Security ``restricted`` accepts. The two texts go into its environment. All but
+    that may be the same dicts for many pods, and is not to be changed.
+    """
+    container = _make_sidecar(settings, context.image, context.pull_policy, native)
+    told = ((names.APP_PROBES_VARIABLE, app_probes), (names.CONTAINER_PORTS_VARIABLE, container_ports))
+    # The API leaves out an empty value, and so must what comes back and is compared.
+    told_variables = [{"name": name, "value": value} for name, value in told if value]
+    fixed = container["env"]
+    return {**container, "env": [*fixed[: len(_FIELDS)], *told_variables, *fixed[len(_FIELDS) :]]}
+
+
+@functools.lru_cache(_KEPT)
+def _make_sidecar(settings: Settings, image: str, pull_policy: str | None, native: bool) -> dict[str, Any]:
     return {
         "name": names.SIDECAR_CONTAINER,
-        **_image(settings, context),
+        **_image(settings, image, pull_policy),
         **({"restartPolicy": "Always"} if native else {}),
         "args": ["sidecar", "run"],
-        "env": _make_environment(settings, app_probes, container_ports),
+        "env": _make_environment(settings),
         "ports": [
             {"name": INBOUND_PORT_NAME, "containerPort": names.INBOUND_PORT, "protocol": "TCP"},
             {"name": ADMIN_PORT_NAME, "containerPort": names.ADMIN_PORT, "protocol": "TCP"},
@@ -121,16 +145,14 @@ def make_sidecar(
     }
 
 
-def _image(settings: Settings, context: Context) -> dict[str, str]:
-    policy = {} if context.pull_policy is None else {"imagePullPolicy": context.pull_policy}
-    return {"image": settings.image or context.image, **policy}
+def _image(settings: Settings, image: str, pull_policy: str | None) -> dict[str, str]:
+    policy = {} if pull_policy is None else {"imagePullPolicy": pull_policy}
+    return {"image": settings.image or image, **policy}
 
 
-def _make_environment(settings: Settings, app_probes: str, container_ports: str) -> list[dict[str, Any]]:
+def _make_environment(settings: Settings) -> list[dict[str, Any]]:
     """What the sidecar needs before it has read anything else."""
     values = {
-        names.APP_PROBES_VARIABLE: app_probes,
-        names.CONTAINER_PORTS_VARIABLE: container_ports,
         "EASTGATE_LOG_LEVEL": settings.log_level or str(LogLevel.INFO),
         "EASTGATE_OPAQUE_PORTS": str(settings.opaque_ports),
     }
@@ -138,7 +160,6 @@ def _make_environment(settings: Settings, app_probes: str, container_ports: str)
         {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
         for name, path in _FIELDS.items()
     ]
-    # The API leaves out an empty value, and so must what comes back and is compared.
     return [*fields, *({"name": name, "value": value} for name, value in values.items() if value)]
 
 

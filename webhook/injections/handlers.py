@@ -110,15 +110,22 @@ def list_handlers(container: Container) -> Iterator[Handler]:
     """The probes and hooks of a container that need the network."""
     if container.group == INIT_CONTAINERS and not container.restartable:
         return
+    data = container.data
     for name in probes.PROBE_NAMES:
-        probe = container.data.get(name)
-        if isinstance(probe, dict) and any(probe.get(kind) is not None for kind in HANDLER_KINDS):
+        probe = data.get(name)
+        if isinstance(probe, dict) and _list_kinds(probe):
             yield Handler(container, name, (*container.path, name), probe)
-    lifecycle = map_of(container.data.get("lifecycle"))
+    lifecycle = data.get("lifecycle")
+    if not isinstance(lifecycle, dict):
+        return
     for name in probes.HOOK_NAMES:
         hook = lifecycle.get(name)
-        if isinstance(hook, dict) and any(hook.get(kind) is not None for kind in HANDLER_KINDS):
+        if isinstance(hook, dict) and _list_kinds(hook):
             yield Handler(container, name, (*container.path, "lifecycle", name), hook)
+
+
+def _list_kinds(data: Mapping[str, Any]) -> list[str]:
+    return [kind for kind in HANDLER_KINDS if data.get(kind) is not None]
 
 
 def _rewrite(view: PodView, handler: Handler, settings: Settings, result: Rewriting, *, early: bool) -> None:
@@ -159,7 +166,7 @@ def leads_to_sidecar(handler: Handler) -> bool:
 
 
 def _is_intercepted(handler: Handler, settings: Settings) -> bool:
-    kind = next(kind for kind in HANDLER_KINDS if handler.data.get(kind) is not None)
+    kind = _list_kinds(handler.data)[0]
     try:
         return settings.intercepts(_read_port(handler, map_of(handler.data[kind]).get("port")))
     except LeftAloneError:
@@ -168,7 +175,7 @@ def _is_intercepted(handler: Handler, settings: Settings) -> bool:
 
 def read_handler(view: PodView, handler: Handler) -> AppProbe:
     """What the author asked for. Raises ``LeftAloneError``."""
-    present = [kind for kind in HANDLER_KINDS if handler.data.get(kind) is not None]
+    present = _list_kinds(handler.data)
     action = handler.data[present[0]]
     if len(present) > 1 or "exec" in handler.data or not isinstance(action, dict):
         raise LeftAloneError("it is not one handler")
@@ -185,7 +192,7 @@ def read_handler(view: PodView, handler: Handler) -> AppProbe:
     scheme, path = action.get("scheme") or "HTTP", action.get("path") or "/"
     if scheme not in ("HTTP", "HTTPS") or not isinstance(path, str):
         raise LeftAloneError("its scheme or path is none")
-    headers = tuple((str(one.get("name")), str(one.get("value") or "")) for one in maps_of(action.get("httpHeaders")))
+    headers = tuple([(str(one.get("name")), str(one.get("value") or "")) for one in maps_of(action.get("httpHeaders"))])
     return AppProbe("http", port, path, "HTTPS" if scheme == "HTTPS" else "HTTP", headers, timeout_seconds=timeout)
 
 

@@ -9,19 +9,21 @@ nothing, so that is a warning.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from eastgate.pods import names, probes
 from eastgate.pods.annotations import Settings
-from webhook.injections.clashes import find_clashes, find_foreign_proxies
+from webhook.injections.clashes import find_clashes, find_foreign_proxies, find_powers
 from webhook.injections.containers import make_init, make_sidecar
 from webhook.injections.handlers import Rewriting, list_ports, rewrite_handlers
 from webhook.injections.patches import Operation, add
 from webhook.injections.presence import Presence, find_presence
 from webhook.injections.selection import select
-from webhook.injections.verdicts import Added, Context, Injection, Refusal, Skip
+from webhook.injections.verdicts import Added, Context, Injection, Problem, Refusal, Skip
 from webhook.injections.views import (
     CONTAINERS,
     INIT_CONTAINERS,
@@ -53,7 +55,8 @@ def inject_pod(pod: Mapping[str, object], context: Context) -> Injection | Skip 
     settings, problems = chosen
     presence, volumes, clashes = find_presence(view, settings, context)
     ours = () if presence is None else (presence.init, presence.sidecar)
-    problems += [*clashes, *find_clashes(view)]
+    powers = find_powers(view)
+    problems += [*clashes, *find_clashes(view), *(_refuse_powers(powers) if context.enforced else ())]
     if problems:
         return Refusal.of(problems)
     native = presence.native if presence is not None else _is_native(settings, context)
@@ -79,7 +82,7 @@ def inject_pod(pod: Mapping[str, object], context: Context) -> Injection | Skip 
     )
     if presence is None or names.STATUS not in view.annotations:
         # A status on a pod without our containers came with a copied manifest: it is replaced.
-        annotations[names.STATUS] = _make_status(added, context)
+        annotations[names.STATUS] = _make_status(added, context.version)
     operations = [
         *rewriting.operations,
         *_update_variables(presence, rewriting, ports),
@@ -90,7 +93,13 @@ def inject_pod(pod: Mapping[str, object], context: Context) -> Injection | Skip 
     if presence is None:
         operations += _add_containers(view, settings, context, rewriting, ports, native=native)
     warnings = [*rewriting.warnings, *find_foreign_proxies(view), *_list_warnings(view, containers, presence, native)]
+    warnings += [power.message for power in powers]
     return Injection(tuple(operations), tuple(warnings), added)
+
+
+def _refuse_powers(powers: list[Problem]) -> list[Problem]:
+    more = ", and this namespace admits no pod without one; accepted: a pod that does without"
+    return [replace(power, message=power.message + more) for power in powers]
 
 
 def _is_native(settings: Settings, context: Context) -> bool:
@@ -117,9 +126,10 @@ def _list_annotations(view: PodView, containers: list[Container]) -> dict[str, s
     return {key: value for key, value in wanted.items() if value and key not in view.annotations}
 
 
-def _make_status(added: Added, context: Context) -> str:
+@functools.lru_cache(256)  # a handful of texts, whatever the pods are
+def _make_status(added: Added, version: str) -> str:
     status = {
-        "version": context.version,
+        "version": version,
         "initContainers": list(added.init_containers),
         "containers": list(added.containers),
         "volumes": list(added.volumes),

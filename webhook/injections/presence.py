@@ -39,6 +39,7 @@ _FORBIDDEN = frozenset(
         "restartPolicy",
         "add",
         "exec",
+        "items",
         "host",
         "hostPort",
         "initialDelaySeconds",
@@ -50,11 +51,19 @@ _FORBIDDEN = frozenset(
 there: a later API server defaults fields that this version does not know.
 """
 
-_LOADERS = ("EASTGATE_", "PYTHON", "LD_", "PATH")
-"""Variables by which a program becomes another one."""
+_LOADERS = ("EASTGATE_", "_EASTGATE", "PYTHON", "LD_", "PATH", "GCONV_PATH", "OPENSSL_")
+"""Variables by which a program becomes another one. With `_EASTGATE_COMPLETE` it prints a shell's completion and ends
+well: an ``eastgate-init`` that has redirected nothing.
+"""
 
-_PROGRAM_FOLDERS = ("/usr", "/opt", "/bin", "/sbin", "/lib", "/lib64", "/proc", "/sys", "/app", "/venv", "/home")
-"""Folders in which the image's program and its libraries may be."""
+_PROGRAM_FOLDERS = (
+    *("/usr", "/opt", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"),
+    *("/proc", "/sys", "/app", "/venv", "/home"),
+    *("/etc/ld.so.preload", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d"),
+)
+"""Where the image's program and its libraries may be, and what tells the loader of others. The rest of ``/etc`` is
+free: time zones and certificates are mounted there.
+"""
 
 
 _VOLUMES = {volume["name"]: volume for volume in make_volumes()}
@@ -186,6 +195,8 @@ def _compare_environment(expected: Iterable[Mapping[str, Any]], found: list[Mapp
     wanted = {variable["name"]: variable for variable in expected}
     if len(present) != len(found):
         return "a variable is set twice"
+    if any(name in present and "valueFrom" in present[name] for name in _FREE_VARIABLES):
+        return "a variable of ours comes from elsewhere"
     for name, variable in wanted.items():
         if name not in _FREE_VARIABLES and _difference(variable, present.get(name)):
             return f"variable `{name}` differs"

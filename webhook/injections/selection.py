@@ -32,6 +32,9 @@ EXEMPT_NAMESPACES = frozenset({names.SYSTEM_NAMESPACE, "kube-system", "kube-publ
 
 _OS_LABELS = ("kubernetes.io/os", "beta.kubernetes.io/os")
 
+_MISPLACED = frozenset((*SETTINGS_KEYS, names.INJECTION_LABEL))
+"""Among the labels of a pod they have no effect."""
+
 
 def select(view: PodView, context: Context) -> Skip | tuple[Settings, list[Problem]]:
     """The skip, or the settings with every reason why the pod must be refused."""
@@ -82,8 +85,8 @@ def _judge_labels(labels: Mapping[str, object], context: Context) -> list[Proble
             'sidecar; accepted: "true", or no such label'
         )
         problems.append(Problem("opted-out", message, path))
-    for key in (*SETTINGS_KEYS, names.INJECTION_LABEL):
-        if key in labels:
+    if not _MISPLACED.isdisjoint(labels):
+        for key in (one for one in (*SETTINGS_KEYS, names.INJECTION_LABEL) if one in labels):
             kind = "a label of the namespace" if key == names.INJECTION_LABEL else "an annotation"
             message = f"label {key}: {quote(labels[key])} stands among the labels of the pod; accepted: {kind} `{key}`"
             problems.append(Problem("bad-label", message, ("metadata", "labels", key)))
@@ -108,19 +111,32 @@ def _doubts(view: PodView) -> tuple[str, ...]:
 
 def _judge_platform(view: PodView) -> list[Problem]:
     """Windows, in each way in which a pod says so; there is no such sidecar."""
-    selector = map_of(view.spec.get("nodeSelector"))
-    told: dict[Path, object] = {("spec", "os", "name"): map_of(view.spec.get("os")).get("name")}
-    told |= {("spec", "nodeSelector", key): selector.get(key) for key in _OS_LABELS}
-    holders: list[tuple[Path, Mapping[str, object]]] = [(("spec",), view.spec)]
-    holders += [(container.path, container.data) for container in view.all_containers()]
-    for place, holder in holders:
-        if map_of(holder.get("securityContext")).get("windowsOptions"):
-            told[(*place, "securityContext", "windowsOptions")] = "windows"
-    path = next((path for path, value in told.items() if value == "windows"), None)
+    path = _find_windows(view)
     if path is None:
         return []
     message = "the pod is one for Windows, and the sidecar runs on Linux only; accepted: a pod for Linux"
     return [Problem("windows", message, path)]
+
+
+def _find_windows(view: PodView) -> Path | None:
+    if map_of(view.spec.get("os")).get("name") == "windows":
+        return ("spec", "os", "name")
+    selector = view.spec.get("nodeSelector")
+    if isinstance(selector, dict):
+        for key in _OS_LABELS:
+            if selector.get(key) == "windows":
+                return ("spec", "nodeSelector", key)
+    if _asks_windows(view.spec):
+        return ("spec", "securityContext", "windowsOptions")
+    for container in view.all_containers():
+        if _asks_windows(container.data):
+            return (*container.path, "securityContext", "windowsOptions")
+    return None
+
+
+def _asks_windows(holder: Mapping[str, object]) -> bool:
+    security = holder.get("securityContext")
+    return isinstance(security, dict) and bool(security.get("windowsOptions"))
 
 
 def _annotation(key: str) -> Path:

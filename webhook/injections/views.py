@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from eastgate.pods.annotations import quote
@@ -27,7 +28,8 @@ class MalformedError(Exception):
         self.problem = Problem("malformed", f"{show_path(path)}: expected {expected}", path)
 
 
-class Container(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Container:
     """One container and where it stands. ``data`` is the raw dict."""
 
     group: str
@@ -132,7 +134,7 @@ def _mappings(data: Mapping[str, object], key: str, path: Path) -> Sequence[Mapp
     value = data.get(key)
     if value is None:
         return []
-    if not isinstance(value, list) or not all([isinstance(item, dict) for item in value]):
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise MalformedError((*path, key), "a list of mappings")
     return value
 

@@ -7,6 +7,8 @@ Files have the default mode 0644: they belong to root, and the sidecar, which is
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 from eastgate.pods import names
@@ -20,9 +22,10 @@ _LABELS = "metadata.labels"
 _ANNOTATIONS = "metadata.annotations"
 
 
-def make_volumes() -> list[dict[str, Any]]:
-    """All of them, in the order of ``names.VOLUMES``."""
-    return [
+@functools.cache
+def make_volumes() -> Sequence[dict[str, Any]]:
+    """All of them, in the order of ``names.VOLUMES``. Every pod gets the same: they are not to be changed."""
+    return (
         {"name": names.BUNDLE_VOLUME, "configMap": {"name": names.BUNDLE_NAME, "defaultMode": _MODE}},
         {"name": names.SHARDS_VOLUME, "projected": {"sources": _make_shards(), "defaultMode": _MODE}},
         {
@@ -35,7 +38,7 @@ def make_volumes() -> list[dict[str, Any]]:
         {"name": names.TOKEN_VOLUME, "projected": {"sources": [_make_token()], "defaultMode": _MODE}},
         {"name": names.STATE_VOLUME, "emptyDir": {"sizeLimit": SIZE_LIMIT}},
         {"name": names.TEMPORARY_VOLUME, "emptyDir": {"sizeLimit": SIZE_LIMIT}},
-    ]
+    )
 
 
 def make_mounts() -> list[dict[str, Any]]:

@@ -199,7 +199,7 @@ def remake(packed: bytes, digest: str = "0" * 64, **changes: object) -> dict[str
         (reseal(b"{}"), "the last line of the content is cut off"),
         (reseal(b"{\n"), "line 1 of the content is not JSON"),
         (reseal(b"[]\n"), "line 1 of the content is no JSON object"),
-        (reseal(b'{}\n{"a":NaN}\n'), "line 2 of the content is not JSON"),
+        (reseal(b'{}\n{"a":NaN}\n', count=2), "line 2 of the content is not JSON"),
         (reseal(b'{"a":' * 100_000 + b"\n"), "line 1 of the content is not JSON"),
     ],
 )

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
-from sidecar.admin import MAX_CONNECTIONS, AdminAnswer, AdminRequest, AdminServer, Readiness, build_admin
+from sidecar.admin import MAX_ANSWERING, MAX_CONNECTIONS, AdminAnswer, AdminRequest, AdminServer, Readiness, build_admin
 from sidecar.metrics import Metrics, Reading
 
 
@@ -179,3 +179,36 @@ def test_a_route_for_everything_below_a_path() -> None:
         return await server._answer(AdminRequest("GET", "/app-probe/web/readyz", local=True, browser=False))
 
     assert asyncio.run(run()).body == b"/app-probe/web/readyz"
+
+
+def test_probes_that_hang_do_not_make_the_sidecar_look_ill() -> None:
+    async def run() -> None:
+        server, ended = Backend().build(), asyncio.Event()
+
+        async def hang(_request: AdminRequest) -> AdminAnswer:
+            await ended.wait()
+            return AdminAnswer(200, b"")
+
+        server.route("GET", "/app-probe/", hang, patient=True)
+        host, port = await server.start("127.0.0.1", 0)
+
+        async def ask(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(get(path))
+            await writer.drain()
+            return reader, writer
+
+        async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+            async with asyncio.timeout(5):
+                status = (await reader.read())[:13]
+            writer.close()
+            return status
+
+        waiting = [await ask("/app-probe/a/livez") for _ in range(MAX_ANSWERING + 6)]
+        await asyncio.sleep(0.1)
+        assert await read(*await ask("/healthz")) == b"HTTP/1.1 200 "
+        ended.set()
+        assert {await read(*one) for one in waiting} == {b"HTTP/1.1 200 "}
+        await server.stop()
+
+    asyncio.run(run())

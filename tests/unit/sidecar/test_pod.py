@@ -150,10 +150,10 @@ def test_nothing_is_compiled_when_nothing_changed(volumes: Volumes, monkeypatch:
     compiled = 0
     compile_really = PodMaterial.compile
 
-    def count(material: PodMaterial) -> Snapshot:
+    def count(material: PodMaterial, before: Snapshot | None) -> Snapshot:
         nonlocal compiled
         compiled += 1
-        return compile_really(material)
+        return compile_really(material, before)
 
     monkeypatch.setattr(PodMaterial, "compile", count)
     bundle = volumes.write_bundle(make_policy())
@@ -215,10 +215,10 @@ def test_a_bundle_is_looked_at_again_even_if_it_did_not_change(
     fail = True
     compile_really = PodMaterial.compile
 
-    def compile_sometimes(material: PodMaterial) -> Snapshot:
+    def compile_sometimes(material: PodMaterial, before: Snapshot | None) -> Snapshot:
         if fail:
             raise MemoryError("SECRET")
-        return compile_really(material)
+        return compile_really(material, before)
 
     monkeypatch.setattr(PodMaterial, "compile", compile_sometimes)
     monkeypatch.setattr(pod_module, "RETRY_SECONDS", 0.0)

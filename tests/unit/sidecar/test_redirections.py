@@ -31,7 +31,7 @@ def test_the_default_redirects_every_port_but_our_own() -> None:
     assert "tcp dport { 19001, 19006, 19020 } return" in text
     assert "meta l4proto tcp redirect to :19006" in text
     assert text.index("return") < text.index("redirect to")
-    assert 'iifname != "lo" meta l4proto tcp ct original proto-dst 19006 reject with tcp reset' in text
+    assert 'iifname != "lo" meta l4proto tcp ct original proto-dst { 19001, 19006 } reject with tcp reset' in text
 
 
 def test_excluded_ports_come_before_included_ones() -> None:

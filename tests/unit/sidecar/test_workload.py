@@ -14,6 +14,7 @@ from eastgate.model.requests import Request
 from eastgate.model.workloads import KeysUnavailable, Mode, Unmatched
 from eastgate.pods.annotations import read_settings
 from eastgate.pods.bundles import BundleError, pack
+from sidecar import workload
 from sidecar.snapshot import demand_plan
 from sidecar.workload import PodFacts, PodMaterial, gather_facts
 from tests.live.pod_running import make_policy, make_service
@@ -114,6 +115,28 @@ def test_the_same_material_elsewhere_gives_the_same_plan() -> None:
     assert first != material(make_policy("other"), make_service(), table())
     assert first != replace(first, facts=replace(FACTS, mode=Mode.AUDIT))
     assert repr(first.files) not in repr(first)
+
+
+def test_a_document_that_is_as_it_was_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+
+    def parse(file: str, data: object) -> corpus.Document:
+        parsed.append(data["metadata"]["name"])  # type: ignore[index]
+        return corpus.parse_object(file, data)
+
+    monkeypatch.setattr(workload, "parse_object", parse)
+    secret = make_service("hidden", target="admin")
+    first = material(make_policy(), make_service(), table(), secrets=(secret,)).compile()
+    assert sorted(parsed) == ["hidden", "httpbin", "jwt", "t"]
+    parsed.clear()
+    changed = material(make_policy(), make_policy("second"), make_service(), table(prefix="/b"), secrets=(secret,))
+    second = changed.compile(first)
+    assert sorted(parsed) == ["second", "t"]
+    assert demand_plan(second).digest == demand_plan(changed.compile()).digest != demand_plan(first).digest
+    assert second.diagnostics == changed.compile().diagnostics
+    # Nothing is kept that the bundle does not hold any more.
+    assert len(second.read) == 5
+    assert len(material(make_policy()).compile(second).read) == 1
 
 
 def test_the_digest_is_the_bundles() -> None:

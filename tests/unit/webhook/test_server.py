@@ -329,6 +329,26 @@ def test_the_oldest_idle_connection_makes_room(issuer: Issuer) -> None:
         assert _post(connections[-1], "/mutate", REVIEW)[0] == 200
 
 
+def test_who_says_nothing_keeps_nobody_out(issuer: Issuer) -> None:
+    with running(issuer, connections=8) as server:
+        used = server.connect()
+        assert _post(used, "/mutate", REVIEW)[0] == 200
+        silent = []
+        for number in range(60):
+            # Half of them speak no TLS at all, half begin a request and no more.
+            if number % 2:
+                silent.append(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+            else:
+                silent.append(server.dial())
+                silent[-1].sendall(b"POST /mutate HTTP/1.1\r\nHost: x\r\nX")
+        began = time.monotonic()
+        assert _post(server.connect(), "/mutate", REVIEW)[0] == 200
+        assert _post(used, "/mutate", REVIEW)[0] == 200, "a connection in use is not the one that goes"
+        assert time.monotonic() - began < 2
+        for one in silent:
+            one.close()
+
+
 def test_bodies_are_bounded_together(issuer: Issuer) -> None:
     with running(issuer, buffered_bytes=100_000) as server:
         status, _, answer = _post(server.connect(), "/mutate", b" " * 200_000)

@@ -12,7 +12,7 @@ from webhook.controllers.state import ClusterState
 
 from .clusters import Data, config_map, entry, http_route, labelled, policy, security_policy, service, table
 
-DONE = {"shop": Progress("digest", in_force=2, pods=3)}
+DONE = {"shop": Progress("digest", announced=2, pods=3)}
 OLD, NEW = "2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"
 
 
@@ -41,7 +41,7 @@ class TestFine:
             "Accepted": ("True", "Accepted", ""),
             "ResolvedRefs": ("True", "ResolvedRefs", ""),
             "Conflicted": ("False", "NoConflicts", ""),
-            "Programmed": ("True", "Programmed", "in force in 2 of 3 pods"),
+            "Programmed": ("True", "Programmed", "announced to 2 of 3 pods"),
         }
         assert found.routes == 2
         assert {one["observedGeneration"] for one in found.conditions} == {3}
@@ -78,7 +78,7 @@ class TestAccepted:
         assert found["Programmed"] == (
             "False",
             "Invalid",
-            "requests that it could apply to are refused (503), in 2 of 3 pods",
+            "requests that it could apply to are refused (503); announced to 2 of 3 pods",
         )
 
     def test_what_review_finds(self) -> None:
@@ -184,10 +184,18 @@ class TestProgrammed:
                 {"shop": Progress(None, trouble="too large: 9 MiB, at most 6 MiB")},
                 ("False", "BundleNotWritten", "namespace `shop`: too large: 9 MiB, at most 6 MiB"),
             ),
-            ({"shop": Progress("d")}, ("True", "Programmed", "in force in 0 of 0 pods")),
+            (
+                {"shop": Progress("d", 1, 2, "too large: 9 MiB, at most 6 MiB")},
+                (
+                    "False",
+                    "BundleNotWritten",
+                    "namespace `shop`: too large: 9 MiB, at most 6 MiB; the bundle before it stays in force",
+                ),
+            ),
+            ({"shop": Progress("d")}, ("True", "Programmed", "announced to 0 of 0 pods")),
             (
                 {"shop": Progress("d", 1, 2), "far": Progress("d", 5, 5)},
-                ("True", "Programmed", "in force in 1 of 2 pods"),
+                ("True", "Programmed", "announced to 1 of 2 pods"),
             ),
         ],
     )
@@ -199,8 +207,8 @@ class TestProgrammed:
         found = judge_all(
             policy("edge", "p"), table("edge", "t", entry("web", "far")), progress=progress, namespace="edge"
         )
-        assert say(found["JWTPolicy/p"])["Programmed"][2] == "in force in 5 of 5 pods"
+        assert say(found["JWTPolicy/p"])["Programmed"][2] == "announced to 5 of 5 pods"
 
     def test_a_central_policy(self) -> None:
         found = judge_all(policy("edge", "p", labelled("shop")), namespace="edge")
-        assert say(found["JWTPolicy/p"])["Programmed"][2] == "in force in 2 of 3 pods"
+        assert say(found["JWTPolicy/p"])["Programmed"][2] == "announced to 2 of 3 pods"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from eastgate.pods import names
-from tests.unit.webhook.injections.scenes import inject, make_pod, patch_of, refuse
+from tests.unit.webhook.injections.scenes import ENFORCED, inject, make_pod, patch_of, refuse
 
 
 def app(**more: Any) -> list[dict[str, Any]]:
@@ -80,3 +80,32 @@ def test_another_mesh_redirects(name: str) -> None:
 def test_another_meshs_proxy_alone() -> None:
     injection = patch_of(make_pod(containers=[{"name": "istio-proxy"}]))
     assert "istio-proxy" in injection.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("security", "where"),
+    [
+        ({"privileged": True}, "securityContext.privileged: with `true`"),
+        ({"capabilities": {"add": ["CHOWN", "NET_ADMIN"]}}, "securityContext.capabilities.add[1]: with `NET_ADMIN`"),
+        ({"capabilities": {"add": ["cap_sys_admin"]}}, "securityContext.capabilities.add[0]: with `cap_sys_admin`"),
+    ],
+)
+def test_rights_that_undo_redirection(security: dict[str, Any], where: str) -> None:
+    pod = make_pod(containers=app(securityContext=security))
+    (warning,) = patch_of(pod).warnings
+    assert warning.startswith(f"spec.containers[0].{where}")
+    refusal = refuse(pod, ENFORCED)
+    assert refusal.reason == "power"
+    assert refusal.messages[0].startswith(warning)
+
+
+def test_rights_that_do_not() -> None:
+    security = {"privileged": False, "capabilities": {"add": ["NET_RAW", "NET_BIND_SERVICE"], "drop": ["NET_ADMIN"]}}
+    assert patch_of(make_pod(containers=app(securityContext=security))).warnings == ()
+
+
+@pytest.mark.parametrize("name", names.VOLUMES)
+def test_the_sidecars_volumes_are_its_own(name: str) -> None:
+    refusal = refuse(make_pod(containers=app(volumeMounts=[{"name": name, "mountPath": "/x"}])))
+    assert refusal.reason == "name-clash"
+    assert refusal.messages[0].startswith("spec.containers[0].volumeMounts[0].name: ")

@@ -174,6 +174,12 @@ IMPOSTORS: dict[str, Callable[[dict[str, Any]], object]] = {
     "variable of ours": change(SIDECAR, variable("EASTGATE_MODE", "audit")),
     "loader": change(SIDECAR, variable("LD_PRELOAD")),
     "python": change(SIDECAR, variable("PYTHONPATH")),
+    "completion instead of redirection": change(INIT, variable("_EASTGATE_COMPLETE", "source_bash")),
+    "library's settings": change(SIDECAR, variable("OPENSSL_CONF")),
+    "ports from elsewhere": change(
+        SIDECAR,
+        lambda one: one["env"].append({"name": names.CONTAINER_PORTS_VARIABLE, "valueFrom": {"configMapKeyRef": {}}}),
+    ),
     "variable twice": change(SIDECAR, variable(names.APP_PROBES_VARIABLE, "{}")),
     "variable changed": change(
         SIDECAR, lambda one: one["env"][0]["valueFrom"]["fieldRef"].update(fieldPath="spec.nodeName")
@@ -182,6 +188,8 @@ IMPOSTORS: dict[str, Callable[[dict[str, Any]], object]] = {
     "mount over the bundle": change(SIDECAR, mount("/var/run/eastgate/bundle/x")),
     "mount above the bundle": change(SIDECAR, mount("/run")),
     "mount over the program": change(SIDECAR, mount("/usr/lib/python3")),
+    "mount for the loader": change(INIT, mount("/etc/ld.so.preload")),
+    "mount above the loader's": change(SIDECAR, mount("/etc")),
     "mount over everything": change(SIDECAR, mount("/")),
     "part of a volume": change(SIDECAR, lambda one: one["volumeMounts"][0].update(subPath="x")),
     "no mount": change(SIDECAR, lambda one: one["volumeMounts"].pop(0)),
@@ -190,6 +198,7 @@ IMPOSTORS: dict[str, Callable[[dict[str, Any]], object]] = {
     "late readiness": change(SIDECAR, lambda one: one["readinessProbe"].update(initialDelaySeconds=600)),
     "hook": change(SIDECAR, lambda one: one.update(lifecycle={"postStart": {"exec": {"command": ["x"]}}})),
     "optional bundle": lambda pod: pod["spec"]["volumes"][0]["configMap"].update(optional=True),
+    "other files of the bundle": lambda pod: pod["spec"]["volumes"][0]["configMap"].update(items=[{"key": "a"}]),
     "another bundle": lambda pod: pod["spec"]["volumes"][0]["configMap"].update(name="mine"),
     "no table": change(SIDECAR, lambda one: one["env"][7].update(value="{")),
     "volume twice": lambda pod: pod["spec"]["volumes"].append(dict(pod["spec"]["volumes"][0])),

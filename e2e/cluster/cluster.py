@@ -1,0 +1,157 @@
+"""What tests ask of a cluster: kubectl, requests from a pod, logs. It does not care whose cluster it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from eastgate.demonstrations.calls import Got
+from eastgate.demonstrations.scenes import GRPCCall, HTTPCall
+from eastgate.pods.names import BUNDLE
+
+CLIENT = "client"
+"""Namespace and pod that requests come from: no label, no sidecar."""
+
+
+class Kubectl(Protocol):
+    """``Node.kubectl``, or the same of a cluster that was given."""
+
+    def __call__(
+        self, *arguments: str, input: str | None = None, check: bool = True, timeout: float = 120.0  # noqa: A002
+    ) -> str: ...  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, and when it was asked for and given (seconds since the epoch, the node's clock)."""
+
+    asked: float
+    answered: float
+    got: Got
+
+
+class Cluster:
+    """``run_script`` runs one that calls kubectl."""
+
+    def __init__(self, kubectl: Kubectl, run_script: Callable[[Path], None]) -> None:
+        self.kubectl = kubectl
+        self.run_script = run_script
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """``kubectl get ... -o json``."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-o", "json"))
+        return found
+
+    def apply(self, *objects: object) -> None:
+        """Objects as dicts."""
+        items = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        self.kubectl("apply", "-f", "-", input=json.dumps(items))
+
+    def rolled_out(self, namespace: str, *workloads: str, seconds: int = 120) -> None:
+        """Wait until workloads (``deployment/NAME``) are complete."""
+        for workload in workloads:
+            arguments = ("rollout", "status", "-n", namespace, workload, f"--timeout={seconds}s")
+            self.kubectl(*arguments, timeout=seconds + 10)
+
+    def pods(self, namespace: str, selector: str = "") -> list[dict[str, Any]]:
+        """Pods that are not being deleted."""
+        arguments = ("-l", selector) if selector else ()
+        items = self.get("pods", "-n", namespace, *arguments)["items"]
+        return [one for one in items if "deletionTimestamp" not in one["metadata"]]
+
+    def send(self, calls: Sequence[tuple[str, HTTPCall | GRPCCall]], *, await_open: bool = False) -> list[Answer]:
+        """From the client pod, one after the other; each with ``host:port`` that it goes to. ``await_open``: once
+        something listens there.
+        """
+        flags = ("--await-open",) if await_open else ()
+        asked = [
+            {"to": to, "http" if isinstance(call, HTTPCall) else "grpc": asdict(call)} for to, call in calls
+        ]  # fmt: skip
+        said = self.kubectl(
+            "exec", "-i", "-n", CLIENT, CLIENT, "--", "python3", "/opt/apps/client.py", *flags, input=json.dumps(asked)
+        )
+        return [
+            Answer(one["asked"], one["answered"], Got(one["status"], one["body"], tuple(map(tuple, one["headers"]))))
+            for one in json.loads(said)
+        ]
+
+    def log(self, namespace: str, pod: str, container: str) -> list[dict[str, Any]]:
+        """The records of a container's log; other lines are left out."""
+        lines = self.kubectl("logs", "-n", namespace, pod, "-c", container).splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def await_true(
+        self, condition: Callable[[], object], what: str, seconds: float = 60.0, pause: float = 0.2
+    ) -> float:
+        """Wait; returns how long it took."""
+        began = time.monotonic()
+        while not condition():
+            if time.monotonic() - began > seconds:
+                raise AssertionError(f"not within {seconds:g} s: {what}")
+            time.sleep(pause)
+        return time.monotonic() - began
+
+    def bundle(self, namespace: str) -> str:
+        """The digest that the namespace's pods should be running."""
+        found: str = self.get("configmap", "eastgate-bundle", "-n", namespace)["metadata"]["annotations"][BUNDLE]
+        return found
+
+    def running(self, namespace: str, pod: str) -> dict[str, Any]:
+        """What a pod's sidecar says of itself."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}:19020/proxy/config"
+        found: dict[str, Any] = json.loads(self.kubectl("get", "--raw", path))
+        return found
+
+    def await_in_force(self, namespace: str, seconds: float = 60.0) -> float:
+        """Wait until every pod with a sidecar runs the namespace's bundle."""
+
+        def in_force() -> bool:
+            wanted = self.bundle(namespace)
+            return all(
+                self.running(namespace, one["metadata"]["name"])["bundle"]["digest"] == wanted
+                for one in self.pods(namespace)
+                if BUNDLE in one["metadata"].get("annotations", {})
+            )
+
+        return self.await_true(in_force, f"the bundle of {namespace} on every pod", seconds)
+
+    def await_programmed(self, namespace: str, kind: str, name: str, seconds: float = 60.0) -> float:
+        """Wait until a policy's condition says that its pods have it."""
+
+        def programmed() -> bool:
+            found = self.get(kind, name, "-n", namespace)
+            status = found.get("status", {})
+            listed = status.get("conditions", []) + [
+                condition for ancestor in status.get("ancestors", []) for condition in ancestor["conditions"]
+            ]
+            generation = found["metadata"]["generation"]
+            return any(
+                one["type"] == "Programmed" and one["status"] == "True" and one.get("observedGeneration") == generation
+                for one in listed
+            )
+
+        return self.await_true(programmed, f"{kind}/{name} programmed", seconds)
+
+
+class GivenCluster:
+    """``KUBECONFIG`` of somebody: kubectl from the path."""
+
+    def kubectl(
+        self, *arguments: str, input: str | None = None, check: bool = True, timeout: float = 120.0  # noqa: A002
+    ) -> str:  # fmt: skip
+        """Run it."""
+        done = subprocess.run(
+            ["kubectl", *arguments], input=input, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        if check and done.returncode:
+            raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout if check else done.stdout + done.stderr
+
+    def run_script(self, script: Path) -> None:
+        """Run one that calls ``kubectl``."""
+        subprocess.run([script], check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,129 @@
+"""One cluster for the session, with Eastgate installed as its documentation says, an identity provider and a client.
+
+Everything is ended and taken away afterwards, also after a failure. With ``KUBECONFIG`` the cluster is that one: its
+nodes must have the images (``python -m e2e.cluster.images`` makes them), and its name server must lead the seeds' names
+to the identity provider; tests that end parts of the node are skipped there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from e2e.cluster.cluster import CLIENT, Cluster, GivenCluster
+from e2e.cluster.identity import ALIASES, make_identity
+from e2e.cluster.images import ImageError, prepare_images, stream_layout
+from e2e.cluster.node import ROOT, Node, NodeError, run_node
+from eastgate.demonstrations.identity import Authority
+from eastgate.demonstrations.scenarios import Material
+
+SYSTEM = "eastgate-system"
+KEEP = os.environ.get("EASTGATE_E2E_KEEP") == "1"
+"""Keep the node's folder with its logs."""
+
+
+@dataclass
+class Installation:
+    """A cluster with Eastgate in it. ``node`` is None where the cluster was given."""
+
+    cluster: Cluster
+    node: Node | None
+    material: Material
+    private: Authority
+    seconds: dict[str, float]
+
+
+type Tell = Callable[[str], None]
+
+
+@pytest.fixture(scope="session")
+def tell(pytestconfig: pytest.Config) -> Tell:
+    """Print at once: these tests take their time, and their figures are half of what they are for."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+
+    def say(what: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n  {what}", end="", flush=True)
+
+    return say
+
+
+@pytest.fixture(scope="session")
+def installation(tell: Tell) -> Iterator[Installation]:
+    """Images, node, manifests; what each took is told."""
+    seconds: dict[str, float] = {}
+    began = time.monotonic()
+
+    def note(what: str) -> None:
+        seconds[what] = time.monotonic() - began - sum(seconds.values())
+        tell(f"{what}: {seconds[what]:.1f} s")
+
+    with ExitStack() as stack:
+        node = None
+        if os.environ.get("KUBECONFIG"):
+            given = GivenCluster()
+            cluster = Cluster(given.kubectl, given.run_script)
+        else:
+            if os.geteuid() != 0:
+                pytest.skip("NOT TESTED: a node needs root (or give a cluster with KUBECONFIG)")
+            try:
+                layout = prepare_images()
+                note("images")
+                node = _start_node(stack)
+            except (NodeError, ImageError) as error:
+                if "missing:" in str(error):
+                    pytest.skip(f"NOT TESTED: {error}")
+                raise
+            cluster = Cluster(node.kubectl, node.run_script)
+            note("node")
+            archive = stream_layout(layout)
+            assert archive.stdout is not None
+            node.load_images(archive.stdout)
+            assert archive.wait() == 0
+            note("images into the node")
+        material, private = Material.generate(), Authority("Eastgate e2e self-signed authority")
+        _install(cluster)
+        note("manifests applied")
+        _make_surroundings(cluster, material, private)
+        cluster.rolled_out(SYSTEM, "deployment/eastgate-webhook", "deployment/eastgate-controller")
+        cluster.rolled_out("identity", "deployment/keys")
+        cluster.kubectl("wait", "-n", CLIENT, f"pod/{CLIENT}", "--for=condition=Ready", "--timeout=60s")
+        note("control plane ready")
+        yield Installation(cluster, node, material, private, seconds)
+
+
+def _start_node(stack: ExitStack) -> Node:
+    # Not below a folder of pytest's: sockets have short paths.
+    folder = Path(tempfile.mkdtemp(prefix="eastgate-node-"))
+    if not KEEP:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return stack.enter_context(run_node(folder, f"eastgate-{os.getpid()}", ALIASES))
+
+
+def _install(cluster: Cluster) -> None:
+    """As docs/install.md says, unchanged: the images are in the node under their plain names."""
+    cluster.kubectl("apply", "-k", str(ROOT / "manifests" / "install"))
+    cluster.run_script(ROOT / "manifests" / "compat" / "apply")
+
+
+def _make_surroundings(cluster: Cluster, material: Material, private: Authority) -> None:
+    cluster.kubectl("apply", "-f", "-", input=make_identity(material, private))
+    container = {
+        "name": CLIENT,
+        "image": "localhost/apps:1",
+        "imagePullPolicy": "Never",
+        "command": ["sleep", "infinity"],
+    }
+    pod = {"containers": [container], "terminationGracePeriodSeconds": 0}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CLIENT}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": CLIENT, "namespace": CLIENT}, "spec": pod},
+    )

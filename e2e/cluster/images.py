@@ -1,0 +1,172 @@
+"""The images of the tests: the two published ones as `hack/images` builds them, and what stands in for the sample apps.
+
+Everything is built once and kept: an image whose inputs are the same is not built again, and layers that several images
+share are written once. The images go into the node under the names that the manifests use, so that the manifests are
+applied as they are: ``eastgate-webhook:0.1.0``, ``kennethreitz/httpbin`` and so on. Needs buildah.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+import eastgate
+from e2e.cluster.node import ROOT
+
+HERE = Path(__file__).resolve().parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eastgate" / "e2e"
+TAG = eastgate.__version__
+BASE = "localhost/eastgate-base:trixie"
+APPS = f"localhost/eastgate-apps:{TAG}"
+TRUSTING = f"localhost/eastgate-sidecar-trusting:{TAG}"
+NAMES = {
+    f"localhost/eastgate-webhook:{TAG}": (f"docker.io/library/eastgate-webhook:{TAG}",),
+    TRUSTING: (f"docker.io/library/eastgate-sidecar:{TAG}",),
+    APPS: (
+        "localhost/apps:1",
+        "docker.io/kennethreitz/httpbin:latest",
+        "gcr.io/k8s-staging-gateway-api/echo-basic:v20231214-v1.0.0-140-gf544a46e",
+        "ghcr.io/projectcontour/yages:v0.1.0",
+        "docker.io/curlimages/curl:8.11.1",
+    ),
+    BASE: ("localhost/pause:1",),
+}
+"""What each image is called in the cluster."""
+INPUTS = '{{index .OCIv1.Config.Labels "dev.eastgate.inputs"}}'
+
+
+class ImageError(Exception):
+    """The images could not be built; the text says which part said what."""
+
+
+def prepare_images() -> Path:
+    """Build what is not there yet; returns a folder in OCI image layout with all of it."""
+    if shutil.which("buildah") is None:
+        raise ImageError("missing: buildah (apt-get install buildah mmdebstrap)")
+    if os.environ.get("EASTGATE_E2E_REUSE") == "1" and (CACHE / "layout" / "stamp").is_file():
+        return CACHE / "layout"  # For those who write tests.
+    wheels = CACHE / "wheel"
+    shutil.rmtree(wheels, ignore_errors=True)
+    python = ROOT / ".venv" / "bin" / "python"
+    run(python, "-m", "build", "--no-isolation", "--wheel", "--outdir", wheels, ROOT)
+    run(ROOT / "hack" / "images", TAG, WHEELS=str(wheels))
+    if run("buildah", "images", "--quiet", BASE, check=False) == "":
+        run(ROOT / "hack" / "base-image", BASE.removeprefix("localhost/"))
+    sidecar = f"localhost/eastgate-sidecar:{TAG}"
+    authority = load_authority()[0]
+    lock = re.findall(r"^grpcio==.*?(?=^\S)", (ROOT / "locks" / "dev.txt").read_text(), re.DOTALL | re.MULTILINE)
+    apps = {one.name: one.read_text() for one in sorted((HERE / "apps").iterdir()) if one.is_file()}
+    build_on(sidecar, TRUSTING, "Dockerfile.trusting", {"authority.crt": authority})
+    build_on(sidecar, APPS, "Dockerfile.apps", {**apps, "lock.txt": "".join(lock)})
+    return write_layout(CACHE / "layout")
+
+
+def load_authority() -> tuple[str, ec.EllipticCurvePrivateKey]:
+    """The authority that the test's sidecars trust: made once, because images are made of it."""
+    file = CACHE / "authority.pem"
+    if not file.is_file():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        made = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Eastgate end-to-end tests")])
+        now = datetime.now(UTC)
+        builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(made.public_key())
+        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
+        builder = builder.not_valid_after(now + timedelta(days=3650))
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+        builder = builder.add_extension(usage, critical=True)
+        identifier = x509.SubjectKeyIdentifier.from_public_key(made.public_key())
+        builder = builder.add_extension(identifier, critical=False)
+        pem = serialization.Encoding.PEM
+        secret = made.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        file.touch(mode=0o600)
+        file.write_bytes(builder.sign(made, hashes.SHA256()).public_bytes(pem) + secret)
+    text = file.read_text()
+    key = serialization.load_pem_private_key(text.encode(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return text[: text.index("-----BEGIN PRIVATE KEY")], key
+
+
+def build_on(base: str, image: str, dockerfile: str, files: dict[str, str]) -> None:
+    """A small image on top of another, unless it is there."""
+    recipe = (HERE / dockerfile).read_text()
+    made_of = json.dumps([recipe, files, run("buildah", "inspect", "--type", "image", "--format", INPUTS, base)])
+    inputs = hashlib.sha256(made_of.encode()).hexdigest()[:16]
+    if run("buildah", "inspect", "--type", "image", "--format", INPUTS, image, check=False) == inputs:
+        return
+    context = CACHE / "context"
+    shutil.rmtree(context, ignore_errors=True)
+    context.mkdir(parents=True)
+    for name, text in files.items():
+        (context / name).write_text(text)
+    arguments = ["--build-arg", f"BASE={base}", "--build-arg", f"PYTHON={BASE}"]
+    arguments += ["--label", f"dev.eastgate.inputs={inputs}"]
+    certificates = os.environ.get("PIP_CERT", "")
+    if certificates:
+        arguments += ["--volume", f"{certificates}:/run/certificates.pem:ro"]
+        arguments += ["--build-arg", "PIP_CONFIG=[global]\ncert = /run/certificates.pem\n"]
+    run(
+        "buildah", "bud", "--layers", "--isolation", "chroot", *arguments, "-t", image, "-f", HERE / dockerfile, context
+    )
+
+
+def write_layout(folder: Path) -> Path:
+    """All images in one OCI image layout: a layer that several have is there once. Returns the folder."""
+    identities = [run("buildah", "images", "--quiet", "--no-trunc", image) for image in NAMES]
+    key = hashlib.sha256(json.dumps([identities, list(NAMES.values())]).encode()).hexdigest()
+    stamp = folder / "stamp"
+    if stamp.is_file() and stamp.read_text() == key:
+        return folder
+    stamp.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(NAMES):
+        run("buildah", "push", "--quiet", "--disable-compression", image, f"oci:{folder}:{number}")
+    index = json.loads((folder / "index.json").read_text())
+    tagged = {one.get("annotations", {}).get("org.opencontainers.image.ref.name"): one for one in index["manifests"]}
+    tagged = {str(number): tagged[str(number)] for number in range(len(NAMES))}
+    manifests, wanted = [], set()
+    for number, names in enumerate(NAMES.values()):
+        described = tagged[str(number)]
+        found = json.loads((folder / "blobs/sha256" / described["digest"].partition(":")[2]).read_text())
+        wanted |= {described["digest"], found["config"]["digest"], *(layer["digest"] for layer in found["layers"])}
+        manifests += [{**described, "annotations": {"io.containerd.image.name": name}} for name in names]
+    # buildah finds its own images by number when it writes the next time.
+    (folder / "names.json").write_text(json.dumps({**index, "manifests": manifests}))
+    (folder / "index.json").write_text(json.dumps({**index, "manifests": list(tagged.values())}))
+    for blob in (folder / "blobs" / "sha256").iterdir():
+        if f"sha256:{blob.name}" not in wanted:
+            blob.unlink()
+    stamp.write_text(key)
+    return folder
+
+
+def stream_layout(folder: Path) -> subprocess.Popen[bytes]:
+    """The layout as a tar on stdout, with the names that containerd is to know the images by."""
+    rename = "s,^names.json$,index.json,"
+    command = ["tar", "-c", "-C", str(folder), "--transform", rename, "oci-layout", "names.json", "blobs"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+def run(*command: str | Path, check: bool = True, **environment: str) -> str:
+    """What a program printed; its last words in the error where it fails."""
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+    if check and done.returncode:
+        raise ImageError(f"{Path(command[0]).name} {' '.join(map(str, command[1:4]))}:\n{done.stderr[-3000:]}")
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    print(prepare_images())

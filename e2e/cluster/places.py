@@ -1,0 +1,105 @@
+"""A namespace of a test's own with a policy and protected pods in it, and what a test does to them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from e2e.cluster.cluster import Cluster
+from e2e.cluster.node import Node
+from e2e.cluster.traffic import Ask, await_outcome
+from e2e.cluster.workloads import APP, Objects, make_namespace, make_policy, make_token
+from eastgate.pods.names import BUNDLE_NAME, SIDECAR_CONTAINER
+
+
+class Place:
+    """One namespace. ``token`` is one that its policy accepts."""
+
+    def __init__(self, cluster: Cluster, node: Node, namespace: str) -> None:
+        self.cluster, self.node, self.namespace = cluster, node, namespace
+        self.token = make_token()
+
+    def kubectl(self, *arguments: str, check: bool = True) -> str:
+        """In this namespace."""
+        return self.cluster.kubectl("-n", self.namespace, *arguments, check=check)
+
+    def apply(self, *objects: Objects) -> None:
+        """Apply them."""
+        self.cluster.apply(*objects)
+
+    def pod(self, selector: str = f"app={APP}") -> dict[str, Any]:
+        """The one that there is."""
+        found = self.cluster.pods(self.namespace, selector)
+        assert len(found) == 1, [one["metadata"]["name"] for one in found]
+        return found[0]
+
+    def addresses(self, selector: str = f"app={APP}") -> list[str]:
+        """Of pods that have one."""
+        return [
+            one["status"]["podIP"] for one in self.cluster.pods(self.namespace, selector) if "podIP" in one["status"]
+        ]
+
+    def await_ready(self, name: str, seconds: int = 120) -> str:
+        """Wait for a pod; returns its address."""
+        arguments = ("-n", self.namespace, f"pod/{name}", "--for=condition=Ready", f"--timeout={seconds}s")
+        self.cluster.kubectl("wait", *arguments, timeout=seconds + 10)
+        found: str = self.cluster.get("pod", name, "-n", self.namespace)["status"]["podIP"]
+        return found
+
+    def await_protected(self, address: str, seconds: float = 60.0) -> None:
+        """A token gets in and nothing else does."""
+        await_outcome(self.node, Ask("token", address, self.token), [200], seconds)
+        await_outcome(self.node, Ask("none", address), [401], 5)
+
+    def await_bundle(self, seconds: float = 30.0) -> None:
+        """Until the namespace has one: pods wait for it."""
+
+        def found() -> bool:
+            return "NotFound" not in self.kubectl("get", "configmap", BUNDLE_NAME, check=False)
+
+        self.cluster.await_true(found, f"a bundle for {self.namespace}", seconds)
+
+    def container_processes(self, pod: str, container: str) -> list[int]:
+        """The processes of a container, on this machine."""
+        status = self.cluster.get("pod", pod, "-n", self.namespace)["status"]
+        listed = status.get("initContainerStatuses", []) + status.get("containerStatuses", [])
+        identity = next(one["containerID"] for one in listed if one["name"] == container).partition("://")[2]
+        found = []
+        for file in Path("/proc").glob("[0-9]*/cgroup"):
+            try:
+                if identity in file.read_text():
+                    found.append(int(file.parent.name))
+            except OSError:
+                continue  # It has just ended.
+        return sorted(found)
+
+    def kill(self, pod: str, container: str = SIDECAR_CONTAINER) -> float:
+        """SIGKILL to all of a container's processes, as the kernel does when memory is short; returns the moment."""
+        processes = self.container_processes(pod, container)
+        assert processes
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+        return time.monotonic()
+
+    def restarts(self, pod: str, container: str) -> int:
+        """How often a container was started again."""
+        status = self.cluster.get("pod", pod, "-n", self.namespace)["status"]
+        listed = status.get("initContainerStatuses", []) + status.get("containerStatuses", [])
+        return sum(one["restartCount"] for one in listed if one["name"] == container)
+
+
+@contextmanager
+def make_place(cluster: Cluster, node: Node, namespace: str, policy: Objects | None = None) -> Iterator[Place]:
+    """The namespace for the block, with a policy that demands a token."""
+    place = Place(cluster, node, namespace)
+    place.apply(make_namespace(namespace), policy or make_policy(namespace))
+    place.await_bundle()
+    try:
+        yield place
+    finally:
+        cluster.kubectl("delete", "namespace", namespace, "--wait=false", check=False)
