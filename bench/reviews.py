@@ -240,6 +240,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=10, help="of a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=50)
+    parser.add_argument("--pin", action="store_true", help="the webhook to the first core and wrk to the second")
     parser.add_argument("--distinct", action="store_true", help="pods of 600 templates in turn, none like the last 256")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -254,6 +255,10 @@ def main() -> int:
             )
         )
         with run_webhook(folder) as (process, port):
+            if arguments.pin:
+                first, second, *_ = sorted(os.sched_getaffinity(0))
+                os.sched_setaffinity(process.pid, {first})
+                os.sched_setaffinity(0, {second})
             answer = json.loads(ask(port, "POST", "/mutate", body))["response"]
             patch = len(base64.b64decode(answer["patch"]))
             run_wrk(process, port, folder, sent, 1, arguments.connections)  # warm

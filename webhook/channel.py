@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import ssl
 from typing import Final
 
@@ -33,7 +32,6 @@ class Channel(asyncio.BufferedProtocol):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
-        self._descriptor = -1
         self._above: Connection | None = None
         self.deadline = asyncio.get_running_loop().time() + shared.limits.handshake_seconds
 
@@ -42,12 +40,10 @@ class Channel(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The other side is there and has said nothing yet."""
         self._transport = transport  # type: ignore[assignment]
-        self._descriptor = transport.get_extra_info("socket").fileno()
         self._shared.greeting.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         """It is over, whoever ended it."""
-        self._shared.late.pop(self, None)
         if self in self._shared.greeting:
             self._give_up("the other side is gone")
         if self._above is not None:
@@ -59,38 +55,7 @@ class Channel(asyncio.BufferedProtocol):
         return self._shared.records
 
     def buffer_updated(self, size: int) -> None:
-        """Records, or pieces of them.
-
-        A client writes a large review record by record, and who is read in the midst of that would wait for all others
-        before the rest is looked at: with 50 at work, twice as long as they. So the rest is looked for after the next
-        review that is answered.
-        """
-        self._take(size)
-        late = self._shared.late
-        if self._is_unfinished():
-            late[self] = None
-        elif late:
-            one = next(iter(late))
-            del late[one]
-            one.catch_up()
-
-    def catch_up(self) -> None:
-        """Take what has come meanwhile, before the loop says so. What is wrong with the connection it will find out."""
-        if not self._is_unfinished():
-            return
-        try:
-            size = os.readv(self._descriptor, [self._shared.records])
-        except OSError:
-            return
-        if size:
-            self._take(size)
-            if self._is_unfinished():
-                self._shared.late[self] = None
-
-    def _is_unfinished(self) -> bool:
-        return self._above is not None and self._above.receiving and not self._transport.is_closing()
-
-    def _take(self, size: int) -> None:
+        """Records, or pieces of them."""
         try:
             for start in range(0, size, _SLICE):
                 self._incoming.write(self._shared.records[start : min(start + _SLICE, size)])

@@ -32,7 +32,7 @@ LOG = logging.getLogger(__name__)
 MAX_FIELDS: Final = 64
 """Header fields. The API server sends eight."""
 READ_BYTES: Final = 256 * 1024
-"""Read at once; a large pod's review comes in one piece. asyncio reads TLS in pieces of the same size."""
+"""Read at once; a large pod's review comes in one piece."""
 RECORD_BYTES: Final = 16 * 1024
 """The most that a record of TLS carries (RFC 8446 section 5.1)."""
 MAX_WAITING: Final = 8
@@ -70,13 +70,6 @@ class Expiring(Protocol):
         """End it now."""
 
 
-class CatchingUp(Protocol):
-    """What may have more to read by now."""
-
-    def catch_up(self) -> None:
-        """Read it, if it is there."""
-
-
 @dataclass(slots=True)
 class Shared:
     """What all connections of a port have in common. Of the event loop's thread only."""
@@ -95,8 +88,6 @@ class Shared:
     open: set[Connection] = field(default_factory=set)
     greeting: set[Expiring] = field(default_factory=set)
     """Where TLS is not established yet."""
-    late: dict[CatchingUp, None] = field(default_factory=dict)
-    """Of which a part of a request was read, in that order."""
     buffered: int = 0
     closing: bool = False
     """Every answer from now on is the last one on its connection."""
@@ -166,11 +157,6 @@ class Connection(asyncio.BufferedProtocol):
         self._body: list[bytes] = []
         self._in_head = True
 
-    @property
-    def receiving(self) -> bool:
-        """In the middle of a request."""
-        return not (self.idle or self._busy or self._paused or self._finished)
-
     # --- from the transport -----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport | Outlet) -> None:
@@ -187,7 +173,7 @@ class Connection(asyncio.BufferedProtocol):
         self._release()
         self._waiting.clear()
         self._finished = True
-        # Parser and connection hold each other, and what TLS keeps for it: 0.4 MB that would wait for the collector.
+        # Parser and connection hold each other, and what TLS keeps for it: 0.1 MB that would wait for the collector.
         self._parser = self._transport = None  # type: ignore[assignment]
 
     def get_buffer(self, _: int) -> memoryview:

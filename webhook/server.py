@@ -31,6 +31,7 @@ from webhook.log import Journal, ReviewLog, install_log
 from webhook.metrics import Metrics
 from webhook.options import WebhookOptions
 from webhook.tls import CertificateFiles, CertificateSource, harden
+from webhook.turns import make_loop
 
 LOG = logging.getLogger(__name__)
 
@@ -230,7 +231,8 @@ def run(options: WebhookOptions) -> int:
     log = ReviewLog(journal, options.log_level)
     try:
         return asyncio.run(
-            _log_together(journal, _serve_files if options.tls_files else _serve_own, options, metrics, log)
+            _log_together(journal, _serve_files if options.tls_files else _serve_own, options, metrics, log),
+            loop_factory=make_loop,
         )
     except OSError as error:
         LOG.error("cannot serve: %s", error.strerror or error)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(300, func_only=True)
 AWAY_SECONDS = float(os.environ.get("EASTGATE_E2E_AWAY_SECONDS", "10"))
 """How long the control plane is away; 600 for the whole story."""
 BACK_SECONDS = 20.0  # the bar is 5 s, and what was measured is printed
-"""The bar for a sidecar that was killed."""
+"""For a sidecar that was killed."""
 
 
 @pytest.fixture(scope="module")
