@@ -63,7 +63,7 @@ e2e-netns: venv
 	$(BIN)/python -m pytest -rs --timeout 120 e2e/netns
 
 e2e-cluster: venv
-	@hack/need nft=nftables iptables=iptables ip=iproute2 runc=runc conntrack=conntrack buildah=buildah mmdebstrap=mmdebstrap
+	@hack/need nft=nftables iptables=iptables ip=iproute2 openssl=openssl runc=runc conntrack=conntrack buildah=buildah mmdebstrap=mmdebstrap
 	hack/kubernetes/build node >/dev/null
 	hack/kubernetes/build runtime >/dev/null
 	$(BIN)/python -m pytest -rs --timeout 900 e2e/cluster

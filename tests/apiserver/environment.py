@@ -5,8 +5,8 @@ so the server is told to reach the cluster through an HTTP CONNECT proxy (its eg
 outside of their cluster), and ``Environment.connect`` says which process a Service means. The published manifests
 apply as they are.
 
-A *keeper* process owns everything that runs and ends with the test session, however that ends: worker processes of one
-session share one keeper. ``python -m tests.apiserver.environment FOLDER PID`` is the keeper.
+A *keeper* process owns everything that runs and ends with the process that started it, however that ends.
+``python -m tests.apiserver.environment FOLDER PID`` is the keeper.
 """
 
 from __future__ import annotations
@@ -145,23 +145,21 @@ class KubectlError(AssertionError):
         self.message = message
 
 
-def share_environment(folder: Path, owner: int) -> Environment:
-    """The environment in ``folder``; the first to ask starts it. It lasts as long as the process ``owner`` does."""
+def launch_environment(folder: Path) -> Environment:
+    """A new environment with its state in ``folder``. It lasts until ``stop_environment``, or as long as this process."""
     assets = find_assets()
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / "lock"):
-        if not (folder / "keeper").exists():
-            log = (folder / "keeper.log").open("wb")
-            keeper = subprocess.Popen(
-                [sys.executable, "-m", "tests.apiserver.environment", folder, str(owner)],
-                cwd=ROOT,
-                env={**os.environ, "KUBEBUILDER_ASSETS": str(assets)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-            _write_whole(folder / "keeper", str(keeper.pid))
+    log = (folder / "keeper.log").open("wb")
+    keeper = subprocess.Popen(
+        [sys.executable, "-m", "tests.apiserver.environment", folder, str(os.getpid())],
+        cwd=ROOT,
+        env={**os.environ, "KUBEBUILDER_ASSETS": str(assets)},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    _write_whole(folder / "keeper", str(keeper.pid))
     ready = folder / "ready"
     deadline = time.monotonic() + START_SECONDS
     while not ready.exists():
@@ -176,8 +174,7 @@ def start_environment() -> Iterator[Environment]:
     """An environment of one's own, for trying things by hand: ends with the block."""
     folder = Path(tempfile.mkdtemp(prefix="eastgate-apiserver-"))
     try:
-        environment = share_environment(folder, os.getpid())
-        yield environment
+        yield launch_environment(folder)
     finally:
         stop_environment(folder)
         shutil.rmtree(folder, ignore_errors=True)
