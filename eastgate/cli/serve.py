@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from eastgate.cli import values
 from eastgate.cli.applications import locate
+from eastgate.cli.engine import (
+    KEYS,
+    RUNNING,
+    TRAFFIC,
+    WORKLOAD,
+    DrainOption,
+    KeysUnavailableOption,
+    LogAllowsOption,
+    LogLevel,
+    LogLevelOption,
+    ResolveOption,
+    StaleOption,
+    TrustOption,
+    WorkersOption,
+)
 from eastgate.model.workloads import KeysUnavailable, Mode, Unmatched
-
-WORKLOAD, TRAFFIC, KEYS, RUNNING = "The workload", "Traffic", "Keys", "Running"
-
-
-class LogLevel(StrEnum):
-    """How much is logged besides decisions."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 def serve(
@@ -99,23 +102,8 @@ def serve(
             rich_help_panel=TRAFFIC,
         ),
     ] = None,
-    keys_unavailable: Annotated[
-        KeysUnavailable,
-        typer.Option(
-            envvar="EASTGATE_KEYS_UNAVAILABLE",
-            help="The answer while a provider's keys cannot be had; 401 as Envoy.",
-            rich_help_panel=KEYS,
-        ),
-    ] = KeysUnavailable.UNAVAILABLE,
-    stale_seconds: Annotated[
-        str,
-        typer.Option(
-            metavar="DURATION",
-            envvar="EASTGATE_STALE_SECONDS",
-            help="How long old keys are used while fetching fails.",
-            rich_help_panel=KEYS,
-        ),
-    ] = "1h",
+    keys_unavailable: KeysUnavailableOption = KeysUnavailable.UNAVAILABLE,
+    stale_seconds: StaleOption = "1h",
     keys_directory: Annotated[
         str | None,
         typer.Option(
@@ -125,24 +113,8 @@ def serve(
             rich_help_panel=KEYS,
         ),
     ] = None,
-    resolve: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST:PORT:ADDRESS:PORT",
-            envvar="EASTGATE_RESOLVE",
-            help="Fetch keys of HOST:PORT from ADDRESS:PORT; the name and its certificate stay. May be repeated.",
-            rich_help_panel=KEYS,
-        ),
-    ] = None,
-    trust_ca: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            envvar="EASTGATE_TRUST_CA",
-            help="PEM certificates trusted for fetching keys, besides the system's.",
-            rich_help_panel=KEYS,
-        ),
-    ] = None,
+    resolve: ResolveOption = None,
+    trust_ca: TrustOption = None,
     admin: Annotated[
         str | None,
         typer.Option(
@@ -152,30 +124,10 @@ def serve(
             rich_help_panel=RUNNING,
         ),
     ] = None,
-    workers: Annotated[
-        str, typer.Option(metavar="N", envvar="EASTGATE_WORKERS", help="Processes.", rich_help_panel=RUNNING)
-    ] = "1",
-    drain_seconds: Annotated[
-        str,
-        typer.Option(
-            metavar="DURATION",
-            envvar="EASTGATE_DRAIN_SECONDS",
-            help="How long SIGTERM waits for requests in flight.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = "30s",
-    log_level: Annotated[
-        LogLevel, typer.Option(envvar="EASTGATE_LOG_LEVEL", help="Least severity.", rich_help_panel=RUNNING)
-    ] = LogLevel.INFO,
-    log_allows: Annotated[
-        str,
-        typer.Option(
-            metavar="SHARE",
-            envvar="EASTGATE_LOG_ALLOWS",
-            help="Share of allowed requests that are logged, 0 to 1. Refusals always are.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = "1",
+    workers: WorkersOption = "1",
+    drain_seconds: DrainOption = "30s",
+    log_level: LogLevelOption = LogLevel.INFO,
+    log_allows: LogAllowsOption = "1",
 ) -> None:
     """Enforce policies in front of one application, without a cluster and without privileges.
 

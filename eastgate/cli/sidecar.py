@@ -11,7 +11,20 @@ import typer
 
 from eastgate.cli import values
 from eastgate.cli.applications import locate
-from eastgate.cli.serve import KEYS, RUNNING, TRAFFIC, LogLevel
+from eastgate.cli.engine import (
+    KEYS,
+    RUNNING,
+    TRAFFIC,
+    DrainOption,
+    KeysUnavailableOption,
+    LogAllowsOption,
+    LogLevel,
+    LogLevelOption,
+    ResolveOption,
+    StaleOption,
+    TrustOption,
+    WorkersOption,
+)
 from eastgate.model.workloads import KeysUnavailable
 from eastgate.pods import names
 from eastgate.pods.probes import ProbeTableError, from_json
@@ -122,23 +135,8 @@ def run(
             rich_help_panel=TRAFFIC,
         ),
     ] = None,
-    keys_unavailable: Annotated[
-        KeysUnavailable,
-        typer.Option(
-            envvar="EASTGATE_KEYS_UNAVAILABLE",
-            help="The answer while a provider's keys cannot be had; 401 as Envoy.",
-            rich_help_panel=KEYS,
-        ),
-    ] = KeysUnavailable.UNAVAILABLE,
-    stale_seconds: Annotated[
-        str,
-        typer.Option(
-            metavar="DURATION",
-            envvar="EASTGATE_STALE_SECONDS",
-            help="How long old keys are used while fetching fails.",
-            rich_help_panel=KEYS,
-        ),
-    ] = "1h",
+    keys_unavailable: KeysUnavailableOption = KeysUnavailable.UNAVAILABLE,
+    stale_seconds: StaleOption = "1h",
     keys_directory: Annotated[
         str,
         typer.Option(
@@ -148,24 +146,8 @@ def run(
             rich_help_panel=KEYS,
         ),
     ] = names.STATE_MOUNT,
-    resolve: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST:PORT:ADDRESS:PORT",
-            envvar="EASTGATE_RESOLVE",
-            help="Fetch keys of HOST:PORT from ADDRESS:PORT; the name and its certificate stay. May be repeated.",
-            rich_help_panel=KEYS,
-        ),
-    ] = None,
-    trust_ca: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            envvar="EASTGATE_TRUST_CA",
-            help="PEM certificates trusted for fetching keys, besides the system's.",
-            rich_help_panel=KEYS,
-        ),
-    ] = None,
+    resolve: ResolveOption = None,
+    trust_ca: TrustOption = None,
     admin: Annotated[
         str,
         typer.Option(
@@ -175,30 +157,10 @@ def run(
             rich_help_panel=RUNNING,
         ),
     ] = ADMIN,
-    workers: Annotated[
-        str, typer.Option(metavar="N", envvar="EASTGATE_WORKERS", help="Processes.", rich_help_panel=RUNNING)
-    ] = "1",
-    drain_seconds: Annotated[
-        str,
-        typer.Option(
-            metavar="DURATION",
-            envvar="EASTGATE_DRAIN_SECONDS",
-            help="How long SIGTERM waits for requests in flight.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = "30s",
-    log_level: Annotated[
-        LogLevel, typer.Option(envvar="EASTGATE_LOG_LEVEL", help="Least severity.", rich_help_panel=RUNNING)
-    ] = LogLevel.INFO,
-    log_allows: Annotated[
-        str,
-        typer.Option(
-            metavar="SHARE",
-            envvar="EASTGATE_LOG_ALLOWS",
-            help="Share of allowed requests that are logged, 0 to 1. Refusals always are.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = "1",
+    workers: WorkersOption = "1",
+    drain_seconds: DrainOption = "30s",
+    log_level: LogLevelOption = LogLevel.INFO,
+    log_allows: LogAllowsOption = "1",
 ) -> None:
     """Enforce the mounted policy bundle on the pod's inbound traffic: the container `eastgate-sidecar`.
 
