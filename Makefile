@@ -1,7 +1,7 @@
 # Eastgate's one door. Every target sets up what it needs by itself; `make -n TARGET` shows how.
 #
 #   make demo     the four scenarios end to end on this machine: no root, no cluster
-#   make test     every test that needs no root, a real kube-apiserver among them (the first run builds it: 7 minutes)
+#   make test     every test that needs no root, a real kube-apiserver among them (the first run builds it: 5 minutes)
 #   make check    format, lint, types, import contracts
 #   make bench    side by side with Envoy and bare mitmdump
 #   make venv     .venv/bin/eastgate
