@@ -33,7 +33,7 @@ class MountError(Exception):
 
 
 def take_fingerprint(folders: Iterable[str]) -> Fingerprint:
-    """What changes whenever one of the folders does."""
+    """What changes whenever one of the folders does, or one of the files that stand among them."""
     return tuple(_take_one(Path(folder)) for folder in folders)
 
 
@@ -44,7 +44,7 @@ def _take_one(folder: Path) -> object:
         pass
     found = []
     with contextlib.suppress(OSError):  # it is not there, or is just going
-        for path in sorted(folder.rglob("*")):
+        for path in (folder, *sorted(folder.rglob("*"))):
             status = path.stat()
             found.append((str(path), status.st_ino, status.st_size, status.st_mtime_ns))
     return tuple(found)

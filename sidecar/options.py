@@ -58,9 +58,9 @@ class ServeOptions:
     resolve: tuple[tuple[str, int, str, int], ...] = ()
     """(host, port, address, port): connections of the key fetcher to the first pair go to the second, as with curl's
     ``--connect-to``; Host, SNI and the verified name stay those of the first. ``sidecar.jwks.store`` honours it."""
-    trusted_ca: str | None = None
-    """PEM text added to the system's trust, for JWKS hosts that no policy gives a CA of its own. ``sidecar.jwks.store``
-    honours it."""
+    trusted_ca: tuple[str, ...] = ()
+    """PEM files of authorities trusted besides the system's, for JWKS hosts that no policy gives a CA of its own. They
+    are read again when they change (``sidecar.trust``)."""
 
 
 @dataclass(frozen=True, slots=True)

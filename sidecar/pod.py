@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from eastgate.model.diagnostics import Severity
+from eastgate.pods.authorities import Authorities
 from eastgate.pods.bundles import BundleError, IncompleteBundle
 from sidecar.admin import Handler
 from sidecar.bundle import PodError, list_folders, read_pod
@@ -29,6 +30,7 @@ from sidecar.redirections.proof import find_gap
 from sidecar.service import Service, refuse
 from sidecar.snapshot import Snapshot, compile_material
 from sidecar.sockets import claim_address, join_address
+from sidecar.trust import open_trust
 from sidecar.workload import PodMaterial
 
 logger = logging.getLogger("eastgate.pod")
@@ -70,7 +72,8 @@ class PodService(Service):
     def __init__(self, options: PodOptions) -> None:
         super().__init__(options.engine, "bundle")
         self._pod = options
-        self._folders = list_folders(options)
+        self._trust = open_trust(options.engine.trusted_ca)
+        self._watched = (*list_folders(options), *self._trust.paths)
         self._seen: Fingerprint | None = None
         self._compiled: PodMaterial | None = None
         self._expected = ""
@@ -129,17 +132,18 @@ class PodService(Service):
 
     async def _look(self, *, asked: bool) -> Snapshot | None:
         """Other policies than those in force, if there are any that can be used."""
-        fingerprint = take_fingerprint(self._folders)
+        fingerprint = take_fingerprint(self._watched)
         if fingerprint == self._seen and not asked and not (self._retry_at and time.monotonic() >= self._retry_at):
             return None
         fresh, self._seen, self._retry_at = fingerprint != self._seen, fingerprint, 0.0
         try:
             reading = await asyncio.to_thread(read_pod, self._pod)
             self._expected = reading.expected
-            if reading.material == self._compiled and not asked:
+            material = replace(reading.material, authorities=await self._read_authorities())
+            if material == self._compiled and not asked:
                 self._recover()
                 return None
-            snapshot = await asyncio.to_thread(compile_material, reading.material, self.snapshot)
+            snapshot = await asyncio.to_thread(compile_material, material, self.snapshot)
         except IncompleteBundle as error:
             self._wait_for_the_rest(str(error), fresh)
         except (BundleError, MountError, PodError) as error:
@@ -147,11 +151,19 @@ class PodService(Service):
         except Exception as error:
             self._complain(describe_fault(error), fresh)
         else:
-            self._compiled = reading.material
+            self._compiled = material
             self._recover()
             self._report(snapshot)
             return snapshot
         return None
+
+    async def _read_authorities(self) -> Authorities:
+        """Those of the command line; from a file that cannot be used, the last good ones."""
+        if self._trust.paths:
+            for problem in await asyncio.to_thread(self._trust.refresh):
+                self.metrics.count("eastgate_reloads_total", "failed")
+                logger.error("authorities not reloaded, those in force stay: %s", problem)
+        return self._trust.authorities
 
     async def _prove_redirection(self) -> None:
         """Keep readiness' condition true to the kernel's rules, for ever."""

@@ -1,7 +1,9 @@
 """``eastgate serve``: the policies are files, and whoever starts it is there to read what is wrong with them.
 
 So an error in a file keeps it from starting, and a reload with one keeps what is in force. A changed file or SIGHUP
-reloads. Knows: what errors mean to ``serve``. Must not know: how anything is done.
+reloads; policies and trusted authorities do not wait for each other to be right.
+
+Knows: what errors mean to ``serve``. Must not know: how anything is done.
 """
 
 from __future__ import annotations
@@ -11,11 +13,21 @@ import logging
 import sys
 from dataclasses import replace
 
+from eastgate.pods.authorities import TrustedFiles
 from sidecar.loops import make_loop
 from sidecar.options import ServeOptions
 from sidecar.service import Service, refuse
-from sidecar.snapshot import POLL_SECONDS, Snapshot, Watcher, take_snapshot, write_diagnostics
+from sidecar.snapshot import (
+    POLL_SECONDS,
+    PolicyFiles,
+    Snapshot,
+    Watcher,
+    compile_material,
+    take_snapshot,
+    write_diagnostics,
+)
 from sidecar.sockets import claim_address, join_address
+from sidecar.trust import open_trust
 
 __all__ = ["claim_address", "run"]
 
@@ -29,8 +41,10 @@ def run(options: ServeOptions) -> int:
     except UnicodeDecodeError:
         sys.stderr.write("<stdin>:1: error: not UTF-8 text\n")
         return 1
-    watcher = Watcher(options.policies)
-    snapshot = take_snapshot(options.policies, stdin, options.workload)
+    watcher, trust = Watcher((*options.policies, *options.trusted_ca)), open_trust(options.trusted_ca)
+    if problems := trust.refresh():
+        return refuse("--trusted-ca", ValueError("; ".join(problems)))
+    snapshot = take_snapshot(options.policies, stdin, options.workload, trust.authorities)
     write_diagnostics(snapshot.diagnostics)
     if snapshot.plan is None:
         return 1
@@ -39,20 +53,25 @@ def run(options: ServeOptions) -> int:
     except OSError as error:
         return refuse(f"cannot listen on {join_address(*options.listen)}", error)
     with asyncio.Runner(loop_factory=make_loop) as runner:
-        return runner.run(_serve(options, stdin, watcher, snapshot))
+        return runner.run(_serve(options, stdin, watcher, trust, snapshot))
 
 
-async def _serve(options: ServeOptions, stdin: str | None, watcher: Watcher, snapshot: Snapshot) -> int:
-    return await FileService(options, stdin, watcher, snapshot).run()
+async def _serve(
+    options: ServeOptions, stdin: str | None, watcher: Watcher, trust: TrustedFiles, snapshot: Snapshot
+) -> int:
+    return await FileService(options, stdin, watcher, trust, snapshot).run()
 
 
 class FileService(Service):
     """The service whose policies are files. ``first`` was read from them already."""
 
-    def __init__(self, options: ServeOptions, stdin: str | None, watcher: Watcher, first: Snapshot) -> None:
+    def __init__(
+        self, options: ServeOptions, stdin: str | None, watcher: Watcher, trust: TrustedFiles, first: Snapshot
+    ) -> None:
         super().__init__(options, "plan")
         self._stdin = stdin
         self._watcher = watcher
+        self._trust = trust
         self._first = first
 
     async def obtain(self) -> Snapshot:
@@ -73,12 +92,18 @@ class FileService(Service):
     async def _reload_policies(self, asked: bool) -> None:
         """Compile the files as they are now; put them in force, or keep what is in force and say so."""
         options, present = self.options, self.snapshot
-        snapshot = await asyncio.to_thread(take_snapshot, options.policies, self._stdin, options.workload)
+        for problem in await asyncio.to_thread(self._trust.refresh):
+            self.metrics.count("eastgate_reloads_total", "failed")
+            logger.error("authorities not reloaded, those in force stay: %s", problem)
+        trusted = self._trust.authorities
+        snapshot = await asyncio.to_thread(take_snapshot, options.policies, self._stdin, options.workload, trusted)
         if present is not None and snapshot.material == present.material and snapshot.plan is not None and not asked:
             return
         write_diagnostics(snapshot.diagnostics)
         if snapshot.plan is None:
             self.metrics.count("eastgate_reloads_total", "failed")
             logger.error("policies not reloaded, those in force stay", extra={"fields": {"digest": self.digest}})
-            return
+            if present is None or not isinstance(present.material, PolicyFiles) or present.authorities == trusted:
+                return
+            snapshot = await asyncio.to_thread(compile_material, replace(present.material, authorities=trusted))
         await self.change(snapshot)

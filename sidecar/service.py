@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Protocol
 
+from eastgate.pods.authorities import describe_authorities
 from sidecar.admin import AdminServer, Handler, Readiness, build_admin
 from sidecar.log import Journal, install_log
 from sidecar.loops import tune_memory
@@ -219,6 +220,7 @@ class Service(ABC):
             "digest": self.digest,
             "workers": self.options.workers,
             **await self.describe(),
+            "trusted_ca": describe_authorities(self.snapshot.authorities if self.snapshot is not None else ()),
             "plan": plan.summary() if plan is not None else None,
             "sources": await self._fleet.describe(),
         }

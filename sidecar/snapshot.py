@@ -23,6 +23,7 @@ from eastgate.dialects.corpus import Document, read_policy_set
 from eastgate.dialects.files import SUFFIXES, SourceError, read_sources
 from eastgate.model.diagnostics import Diagnostic, Position, Severity, has_errors
 from eastgate.model.workloads import Workload
+from eastgate.pods.authorities import Authorities
 from sidecar.loops import pause_collections
 
 POLL_SECONDS = 0.25
@@ -50,8 +51,9 @@ class Material(ABC):
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """``plan`` is None when it must not be put in force. ``digest`` names the policies for those who look from outside.
-    ``opaque_ports`` None: those that the process was started with. ``read`` is what was read of each text, for the next
-    one's sake: it holds what is in this snapshot and nothing older.
+    ``opaque_ports`` None: those that the process was started with. ``authorities`` are trusted besides the system's for
+    fetching keys. ``read`` is what was read of each text, for the next one's sake: it holds what is in this snapshot
+    and nothing older.
     """
 
     material: Material
@@ -59,6 +61,7 @@ class Snapshot:
     diagnostics: tuple[Diagnostic, ...]
     digest: str = ""
     opaque_ports: frozenset[int] | None = None
+    authorities: Authorities = ()
     read: Mapping[bytes, Document] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -68,10 +71,11 @@ class PolicyFiles(Material):
 
     sources: Sources
     workload: Workload
+    authorities: Authorities = ()
 
     def compile(self, before: Snapshot | None = None) -> Snapshot:  # noqa: ARG002 (files are read as a whole)
         """Read, review, compile."""
-        return compile_snapshot(self.sources, self.workload)
+        return compile_snapshot(self.sources, self.workload, self.authorities)
 
 
 def compile_material(material: Material, before: Snapshot | None = None) -> Snapshot:
@@ -80,7 +84,9 @@ def compile_material(material: Material, before: Snapshot | None = None) -> Snap
         return material.compile(before)
 
 
-def take_snapshot(paths: Sequence[str], stdin: str | None, workload: Workload) -> Snapshot:
+def take_snapshot(
+    paths: Sequence[str], stdin: str | None, workload: Workload, authorities: Authorities = ()
+) -> Snapshot:
     """Read and compile. Never raises for what the files say, or for files that cannot be read."""
     try:
         sources = tuple(read_sources(paths, stdin))
@@ -90,10 +96,10 @@ def take_snapshot(paths: Sequence[str], stdin: str | None, workload: Workload) -
         why = f"no policy file, {', '.join(f'`*{suffix}`' for suffix in SUFFIXES)} are read"
         complaint = _complain(paths[0] if paths else "-", "no-files", why)
         return Snapshot(PolicyFiles((), workload), None, (complaint,))
-    return compile_snapshot(sources, workload)
+    return compile_snapshot(sources, workload, authorities)
 
 
-def compile_snapshot(sources: Sources, workload: Workload) -> Snapshot:
+def compile_snapshot(sources: Sources, workload: Workload, authorities: Authorities = ()) -> Snapshot:
     """Compile texts that were read already."""
     policy_set = read_policy_set(sources)
     found = [*policy_set.diagnostics, *review(policy_set)]
@@ -104,7 +110,9 @@ def compile_snapshot(sources: Sources, workload: Workload) -> Snapshot:
     diagnostics = sort_diagnostics(found)
     if has_errors(diagnostics):
         plan = None
-    return Snapshot(PolicyFiles(sources, workload), plan, diagnostics, plan.digest if plan is not None else "")
+    digest = plan.digest if plan is not None else ""
+    material = PolicyFiles(sources, workload, authorities)
+    return Snapshot(material, plan, diagnostics, digest, authorities=authorities)
 
 
 def demand_plan(snapshot: Snapshot) -> Plan:

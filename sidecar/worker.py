@@ -44,6 +44,7 @@ class Worker:
         """Fetch keys, then listen; returns where. Raises ``OSError`` when the address cannot be had."""
         plan = demand_plan(snapshot)
         self._journal.attach(asyncio.get_running_loop())
+        self._keys.trust(snapshot.authorities)
         await self._keys.prefetch(plan.sources, START_PREFETCH_SECONDS)
         count, write = self._metrics.observe, self._log.observe
 
@@ -72,6 +73,7 @@ class Worker:
         if self._gate is None:
             raise RuntimeError("not started")
         plan = demand_plan(snapshot)
+        self._keys.trust(snapshot.authorities)
         await self._keys.prefetch(plan.sources, RELOAD_PREFETCH_SECONDS)
         self._gate.swap(plan)
         self._take(snapshot)

@@ -18,6 +18,7 @@ from eastgate.model.diagnostics import Severity
 from eastgate.model.sets import PolicySet
 from eastgate.model.workloads import KeysUnavailable, Mode, Service, Unmatched, Workload
 from eastgate.pods.annotations import Settings
+from eastgate.pods.authorities import Authorities, AuthoritiesError, unite_authorities
 from eastgate.pods.bundles import BundleError, read_line, unpack_lines
 from sidecar.snapshot import Material, Snapshot, sort_diagnostics
 
@@ -60,10 +61,13 @@ def gather_facts(
 
 @dataclass(frozen=True, slots=True)
 class PodMaterial(Material):
-    """A bundle's files and the facts of the pod. The files stay compressed: they are kept as long as the plan is."""
+    """A bundle's files and the facts of the pod. The files stay compressed: they are kept as long as the plan is.
+    ``authorities`` are those that the command line names, besides the bundle's.
+    """
 
     files: Mapping[str, bytes] = field(repr=False)
     facts: PodFacts
+    authorities: Authorities = ()
 
     def compile(self, before: Snapshot | None = None) -> Snapshot:
         """Unpack, read, compile. Raises ``BundleError`` where that gives nothing that may be put in force.
@@ -83,7 +87,11 @@ class PodMaterial(Material):
                 raise BundleError(f"a part of it cannot be read: {found.message}")
         plan = compile_plan(*place_workload(policy_set, self.facts))
         diagnostics = sort_diagnostics(plan.diagnostics)
-        return Snapshot(self, plan, diagnostics, bundle.digest, self.facts.opaque_ports, read)
+        try:
+            authorities = unite_authorities(bundle.authorities, self.authorities)
+        except AuthoritiesError as error:
+            raise BundleError(f"the list of trusted authorities, with those of --trusted-ca, {error}") from None
+        return Snapshot(self, plan, diagnostics, bundle.digest, self.facts.opaque_ports, authorities, read)
 
 
 def place_workload(policy_set: PolicySet, facts: PodFacts) -> tuple[PolicySet, Workload]:

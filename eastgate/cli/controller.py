@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from eastgate.cli import values
 from eastgate.cli.applications import locate
+from eastgate.cli.control_plane import HealthListenOption, KubeconfigOption, parse_health_listen
+from eastgate.cli.engine import RUNNING, LogLevel, LogLevelOption
 
-ELECTION, RUNNING = "Leader election", "Running"
-
-
-class LogLevel(StrEnum):
-    """Least severity."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
+ELECTION, BUNDLES = "Leader election", "Bundles"
 
 
 def controller(
@@ -61,24 +53,18 @@ def controller(
             rich_help_panel=ELECTION,
         ),
     ] = "15s",
-    kubeconfig: Annotated[
-        str | None,
+    trusted_ca: Annotated[
+        list[str] | None,
         typer.Option(
             metavar="FILE",
-            envvar="EASTGATE_KUBECONFIG",
-            help="Default: KUBECONFIG, else the pod's own account.",
-            rich_help_panel=RUNNING,
+            envvar="EASTGATE_TRUSTED_CA",
+            help="PEM certificates that sidecars trust besides their system's where a policy names no CA. "
+            "May be repeated.",
+            rich_help_panel=BUNDLES,
         ),
     ] = None,
-    health_listen: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="EASTGATE_HEALTH_LISTEN",
-            help="Health and metrics in clear; port 0 picks one, `none` for none.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = "0.0.0.0:9444",
+    kubeconfig: KubeconfigOption = None,
+    health_listen: HealthListenOption = "0.0.0.0:9444",
     workers: Annotated[
         str,
         typer.Option(metavar="N", envvar="EASTGATE_WORKERS", help="Namespaces at a time.", rich_help_panel=RUNNING),
@@ -101,9 +87,7 @@ def controller(
             rich_help_panel=RUNNING,
         ),
     ] = "30m",
-    log_level: Annotated[
-        LogLevel, typer.Option(envvar="EASTGATE_LOG_LEVEL", help="Least severity.", rich_help_panel=RUNNING)
-    ] = LogLevel.INFO,
+    log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Bring policies and routes to the pods: one bundle a namespace, and word of it to each pod.
 
@@ -113,9 +97,10 @@ def controller(
     \b
     [bold]Examples[/bold]
     eastgate controller
+    eastgate controller --trusted-ca /var/run/eastgate/trusted-ca/ca.crt
     eastgate controller --kubeconfig ~/.kube/config --no-leader-elect --health-listen 127.0.0.1:9444
     """  # noqa: D301 (the mark keeps the lines)
-    health = None if health_listen == "none" else values.parse_address(health_listen, "--health-listen")
+    health = parse_health_listen(health_listen)
     count = values.parse_number(workers, "--workers", least=1, most=32)
     threads = values.parse_number(nudges, "--nudges", least=1, most=64)
     seconds = values.parse_seconds(resync, "--resync")
@@ -125,6 +110,8 @@ def controller(
     lasts = values.parse_seconds(lease_duration, "--lease-duration")
     if not 3 <= lasts <= 300:
         raise values.refuse("--lease-duration", lease_duration, "3s to 5m")
+
+    trusted = values.require_authorities(trusted_ca or (), "--trusted-ca")
 
     locate()
     from webhook.controllers.options import ControllerOptions
@@ -142,5 +129,6 @@ def controller(
         nudge_threads=threads,
         resync_seconds=seconds,
         lease_seconds=lasts,
+        trusted_ca=trusted,
     )
     raise typer.Exit(run(options))

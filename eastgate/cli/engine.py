@@ -50,12 +50,12 @@ ResolveOption = Annotated[
         rich_help_panel=KEYS,
     ),
 ]
-TrustOption = Annotated[
-    str | None,
+TrustedCaOption = Annotated[
+    list[str] | None,
     typer.Option(
         metavar="FILE",
-        envvar="EASTGATE_TRUST_CA",
-        help="PEM certificates trusted for fetching keys, besides the system's.",
+        envvar="EASTGATE_TRUSTED_CA",
+        help="PEM certificates trusted besides the system's where a policy names no CA. May be repeated.",
         rich_help_panel=KEYS,
     ),
 ]

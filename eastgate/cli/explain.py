@@ -92,7 +92,9 @@ def explain(
         list[str] | None,
         typer.Option(metavar="HOST:PORT:ADDRESS:PORT", help="As of `serve`.", rich_help_panel=KEYS),
     ] = None,
-    trust_ca: Annotated[str | None, typer.Option(metavar="FILE", help="As of `serve`.", rich_help_panel=KEYS)] = None,
+    trusted_ca: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="As of `serve`.", rich_help_panel=KEYS)
+    ] = None,
     now: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Decide as of then: seconds since 1970 or RFC 3339.", rich_help_panel=KEYS),
@@ -128,7 +130,7 @@ def explain(
         one_port=not dialled,
     )
     moment = None if now is None else _read_moment(now)
-    ring = _make_ring(jwks or (), offline, resolve or (), trust_ca)
+    ring = _make_ring(jwks or (), offline, resolve or (), trusted_ca or ())
     questions = _read_questions(request, header or (), requests, dialled, peer)
     corpus = read_corpus(policy, "--policy")
 
@@ -202,7 +204,7 @@ def _read_moment(text: str) -> float:
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _make_ring(jwks: Sequence[str], offline: bool, resolve: Sequence[str], trust_ca: str | None) -> Ring:
+def _make_ring(jwks: Sequence[str], offline: bool, resolve: Sequence[str], trusted_ca: Sequence[str]) -> Ring:
     from eastgate.cli.rings import Ring
     from eastgate.keys.keyset import KeySetError, parse_key_set
 
@@ -217,5 +219,5 @@ def _make_ring(jwks: Sequence[str], offline: bool, resolve: Sequence[str], trust
         given,
         offline=offline,
         resolve=values.parse_resolve(resolve, "--resolve"),
-        trusted_ca=None if trust_ca is None else values.read_certificates(trust_ca, "--trust-ca"),
+        trusted=values.read_authorities(trusted_ca, "--trusted-ca"),
     )

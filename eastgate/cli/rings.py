@@ -14,6 +14,7 @@ from eastgate.cli.terminal import warn
 from eastgate.keys.keyset import KeySet
 from eastgate.keys.ring import Held
 from eastgate.model.keys import RemoteKeys
+from eastgate.pods.authorities import Authorities
 
 _FETCH_FAILED = "Jwks remote fetch is failed"
 
@@ -27,12 +28,12 @@ class Ring:
         *,
         offline: bool,
         resolve: tuple[tuple[str, int, str, int], ...] = (),
-        trusted_ca: str | None = None,
+        trusted: Authorities = (),
     ) -> None:
         self._given = given
         self._offline = offline
         self._resolve = resolve
-        self._trusted_ca = trusted_ca
+        self._trusted = trusted
         self._fetched: dict[RemoteKeys, Held] = {}
 
     def held(self, source: RemoteKeys) -> Held:
@@ -58,12 +59,11 @@ class Ring:
         from sidecar.options import ServeOptions
 
         logging.getLogger("eastgate").addHandler(logging.NullHandler())
-        options = ServeOptions(
-            policies=(), upstream=("", 0), listen=("", 0), resolve=self._resolve, trusted_ca=self._trusted_ca
-        )
+        options = ServeOptions(policies=(), upstream=("", 0), listen=("", 0), resolve=self._resolve)
 
         async def run() -> list[Held]:
             store = KeyStore(read_settings(options))
+            store.trust(self._trusted)
             try:
                 await store.fetch(missing)
                 for state in store.describe():

@@ -20,7 +20,7 @@ from eastgate.cli.engine import (
     LogLevelOption,
     ResolveOption,
     StaleOption,
-    TrustOption,
+    TrustedCaOption,
     WorkersOption,
 )
 from eastgate.model.workloads import KeysUnavailable, Mode, Unmatched
@@ -114,7 +114,7 @@ def serve(
         ),
     ] = None,
     resolve: ResolveOption = None,
-    trust_ca: TrustOption = None,
+    trusted_ca: TrustedCaOption = None,
     admin: Annotated[
         str | None,
         typer.Option(
@@ -155,7 +155,7 @@ def serve(
     admin_address = None if admin is None else values.parse_address(admin, "--admin")
     opaque = values.parse_ports(opaque_ports, "--opaque-ports")
     resolved = values.parse_resolve(resolve or (), "--resolve")
-    trusted = None if trust_ca is None else values.read_certificates(trust_ca, "--trust-ca")
+    trusted = values.require_authorities(trusted_ca or (), "--trusted-ca")
     drain = values.parse_seconds(drain_seconds, "--drain-seconds")
     stale = values.parse_seconds(stale_seconds, "--stale-seconds")
     count = values.parse_number(workers, "--workers", least=1, most=256)

@@ -9,11 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import typer
 
 from eastgate.model.workloads import KeysUnavailable, Mode, Unmatched, Workload
+
+if TYPE_CHECKING:
+    from eastgate.pods.authorities import Authorities
 
 _LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
@@ -171,10 +175,10 @@ def parse_url(text: str, flag: str) -> str:
     return text
 
 
-def read_file(path: str, flag: str) -> str:
-    """The text of a file that has to be there."""
+def read_file(path: str, flag: str, *, errors: str = "strict") -> str:
+    """The text of a file that has to be there; ``errors`` as of ``open``."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8", errors=errors)
     except OSError as error:
         raise typer.BadParameter(
             f"cannot read `{path}`: {(error.strerror or 'error').lower()}", param_hint=flag
@@ -183,12 +187,28 @@ def read_file(path: str, flag: str) -> str:
         raise typer.BadParameter(f"cannot read `{path}`: not UTF-8 text", param_hint=flag) from None
 
 
-def read_certificates(path: str, flag: str) -> str:
-    """A PEM file with at least one certificate."""
-    text = read_file(path, flag)
-    if "-----BEGIN CERTIFICATE-----" not in text:
-        raise typer.BadParameter(f"`{path}` holds no PEM certificate", param_hint=flag)
-    return text
+def read_authorities(paths: Sequence[str], flag: str) -> Authorities:
+    """The certificates of PEM files, each of which has to be there and hold nothing but what may be in it."""
+    from eastgate.pods.authorities import AuthoritiesError
+    from eastgate.pods.authorities import read_authorities as read
+    from eastgate.pods.authorities import unite_authorities as unite
+
+    found = []
+    for path in paths:
+        try:
+            found.append(read(read_file(path, flag, errors="replace")))
+        except AuthoritiesError as error:
+            raise typer.BadParameter(f"`{path}` {error}", param_hint=flag) from None
+    try:
+        return unite(*found)
+    except AuthoritiesError as error:
+        raise typer.BadParameter(f"{', '.join(paths)} together: {error}", param_hint=flag) from None
+
+
+def require_authorities(paths: Sequence[str], flag: str) -> tuple[str, ...]:
+    """The paths as given, all of them files as ``read_authorities`` wants them; whoever runs on reads them anew."""
+    read_authorities(paths, flag)
+    return tuple(paths)
 
 
 def require_paths(paths: Sequence[str], flag: str) -> tuple[str, ...]:

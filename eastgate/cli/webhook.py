@@ -9,17 +9,10 @@ import typer
 
 from eastgate.cli import values
 from eastgate.cli.applications import locate
+from eastgate.cli.control_plane import HealthListenOption, KubeconfigOption, parse_health_listen
+from eastgate.cli.engine import RUNNING, LogLevel, LogLevelOption
 
-INJECTION, CERTIFICATES, RUNNING = "What is injected", "Certificates", "Running"
-
-
-class LogLevel(StrEnum):
-    """Least severity; `debug` also logs reviews that changed nothing."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
+INJECTION, CERTIFICATES = "What is injected", "Certificates"
 
 
 class PullPolicy(StrEnum):
@@ -72,7 +65,8 @@ def webhook(
         typer.Option(
             metavar="FILE",
             envvar="EASTGATE_TLS_CERT_FILE",
-            help="Certificate that somebody else renews, as cert-manager; taken up when it changes.",
+            help="Certificate that somebody else renews, as cert-manager; taken up when it changes. The API server is "
+            "then not asked for anything.",
             rich_help_panel=CERTIFICATES,
         ),
     ] = None,
@@ -125,15 +119,7 @@ def webhook(
             rich_help_panel=CERTIFICATES,
         ),
     ] = "cluster.local",
-    kubeconfig: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            envvar="EASTGATE_KUBECONFIG",
-            help="Default: KUBECONFIG, else the pod's own account. Not used with --tls-cert-file.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = None,
+    kubeconfig: KubeconfigOption = None,
     listen: Annotated[
         str,
         typer.Option(
@@ -143,15 +129,7 @@ def webhook(
             rich_help_panel=RUNNING,
         ),
     ] = "[::]:9443",
-    health_listen: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="EASTGATE_HEALTH_LISTEN",
-            help="Health and metrics in clear; `none` for none.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = "[::]:9444",
+    health_listen: HealthListenOption = "[::]:9444",
     drain_seconds: Annotated[
         str,
         typer.Option(
@@ -161,9 +139,7 @@ def webhook(
             rich_help_panel=RUNNING,
         ),
     ] = "5s",
-    log_level: Annotated[
-        LogLevel, typer.Option(envvar="EASTGATE_LOG_LEVEL", help="Least severity.", rich_help_panel=RUNNING)
-    ] = LogLevel.INFO,
+    log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Answer the API server: inject pods, check policies and routes.
 
@@ -179,7 +155,7 @@ def webhook(
     if (tls_cert_file is None) != (tls_key_file is None):
         raise typer.BadParameter("certificate and key go together", param_hint="--tls-cert-file, --tls-key-file")
     address = values.parse_address(listen, "--listen")
-    health = None if health_listen == "none" else values.parse_address(health_listen, "--health-listen")
+    health = parse_health_listen(health_listen)
     where = values.parse_service(service, "--service")
     if where[2] is not None:
         raise values.refuse("--service", service, "NAMESPACE/NAME, as eastgate-system/eastgate-webhook")

@@ -37,7 +37,7 @@ class Authority:
 
     @property
     def pem(self) -> str:
-        """The authority's certificate: what ``caCertificateRefs`` or ``--trust-ca`` point to."""
+        """The authority's certificate: what ``caCertificateRefs`` or ``--trusted-ca`` point to."""
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     def certify(self, names: Sequence[str], folder: Path) -> Path:

@@ -113,7 +113,7 @@ class Stage:
         arguments = ["--policy", str(folder), "--upstream", f"http://127.0.0.1:{application.port}"]
         arguments += ["--listen", "127.0.0.1:0", "--service", scene.service]
         if scene.keys:
-            arguments += ["--trust-ca", str(trusted)]
+            arguments += ["--trusted-ca", str(trusted)]
             arguments += [word for value in self._keys[scene.keys].resolutions() for word in ("--resolve", value)]
         return arguments
 

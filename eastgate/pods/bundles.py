@@ -3,7 +3,9 @@
 Content is JSON lines (keys sorted, no blanks, UTF-8), in the order of the objects' identity: the same objects give the
 same bytes, whoever packs them and whenever. They are compressed together and cut into parts. The manifest stands beside
 the first part in one ConfigMap, so that the two always change together, and names every other part by its checksum, so
-that parts of two generations are never put together. Objects that come from Secrets travel in a Secret.
+that parts of two generations are never put together. Objects that come from Secrets travel in a Secret. Authorities
+that the platform trusts travel as one more object, of a group that nobody can create anything of (no policy can name
+it) and that a sidecar of an older version leaves alone.
 
 Knows: the format. Must not know: what any object means, who writes a bundle, where it is mounted. Rules: ConfigMap and
 Secret of core/v1 (at most 1 MiB of data in each).
@@ -15,10 +17,11 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from eastgate.pods.authorities import Authorities, AuthoritiesError, read_authorities, unite_authorities
 from eastgate.pods.names import BUNDLE, BUNDLE_NAME, MANAGER, MANIFEST_KEY, MAX_SHARDS, PART_KEY, SECRETS_KEY
 
 VERSION: Final = 1
@@ -39,6 +42,10 @@ _GZIP: Final = 31
 
 SECRETS_FILE: Final = f"secrets/{SECRETS_KEY}"
 """Where the Secret stands among the files of a bundle."""
+
+_AUTHORITIES: Final = {"apiVersion": "bundle.eastgate.dev/v1", "kind": "TrustedAuthorities"}
+_AUTHORITIES_LINE: Final = b'{"apiVersion":"bundle.eastgate.dev/v1","certificates":'
+"""How the line of the authorities begins, keys being sorted: no other line is read to find it."""
 
 type Object = dict[str, Any]
 
@@ -119,6 +126,7 @@ class Lines:
     digest: str
     documents: tuple[bytes, ...] = field(repr=False)
     secrets: tuple[bytes, ...] = field(repr=False)
+    authorities: Authorities = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +137,7 @@ class Unpacked:
     digest: str
     documents: tuple[Object, ...] = field(repr=False)
     secrets: tuple[Object, ...] = field(repr=False)
+    authorities: Authorities = ()
 
 
 def part_name(number: int) -> str:
@@ -141,8 +150,17 @@ def part_file(number: int) -> str:
     return PART_KEY if number == 0 else f"{number}/{PART_KEY}"
 
 
-def pack(namespace: str, documents: Sequence[Mapping[str, Any]], secrets: Sequence[Mapping[str, Any]] = ()) -> Bundle:
-    """Pack. Raises ``BundleTooLarge``, and ``ValueError`` for what cannot be written as JSON."""
+def pack(
+    namespace: str,
+    documents: Sequence[Mapping[str, Any]],
+    secrets: Sequence[Mapping[str, Any]] = (),
+    authorities: Authorities = (),
+) -> Bundle:
+    """Pack. ``authorities`` are trusted for fetching keys wherever a policy names no CA. Raises ``BundleTooLarge``, and
+    ``ValueError`` for what cannot be written as JSON.
+    """
+    if authorities:
+        documents = [*documents, _write_authorities(authorities)]
     content, hidden = _write_lines(documents), _write_lines(secrets)
     count = len(documents) + len(secrets)
     if count > MAX_OBJECTS:
@@ -178,7 +196,7 @@ def unpack(files: Mapping[str, bytes], namespace: str | None = None) -> Unpacked
         tuple(read_line(line, number) for number, line in enumerate(lines, 1))
         for lines in (found.documents, found.secrets)
     )
-    return Unpacked(found.namespace, found.digest, documents, secrets)
+    return Unpacked(found.namespace, found.digest, documents, secrets, found.authorities)
 
 
 def unpack_lines(files: Mapping[str, bytes], namespace: str | None = None) -> Lines:
@@ -194,11 +212,13 @@ def unpack_lines(files: Mapping[str, bytes], namespace: str | None = None) -> Li
     digest = _take(manifest, "digest", str)
     if _digest(content, hidden) != digest:
         raise BundleError("the content is not what the manifest's `digest` says")
-    found = Lines(_take(manifest, "namespace", str), digest, _split_lines(content), _split_lines(hidden))
-    count = len(found.documents) + len(found.secrets)
+    lines, secrets = _split_lines(content), _split_lines(hidden)
+    count = len(lines) + len(secrets)
     if count != manifest.get("count"):
         raise BundleError(f"the manifest counts {_show(manifest.get('count'))} objects, found {count}")
-    return found
+    trusting = tuple(line for line in lines if line.startswith(_AUTHORITIES_LINE))
+    documents = tuple(line for line in lines if line not in trusting) if trusting else lines
+    return Lines(_take(manifest, "namespace", str), digest, documents, secrets, _read_authorities(trusting))
 
 
 def read_line(line: bytes, number: int) -> Object:
@@ -219,6 +239,10 @@ def _write_lines(objects: Sequence[Mapping[str, Any]]) -> bytes:
     if len(content) > MAX_CONTENT_BYTES:
         raise BundleTooLarge(len(content), MAX_CONTENT_BYTES, "uncompressed policies")
     return content
+
+
+def _write_authorities(authorities: Authorities) -> Object:
+    return {**_AUTHORITIES, "metadata": {"name": "authorities"}, "certificates": [one.pem for one in authorities]}
 
 
 def _identify(one: Mapping[str, Any]) -> tuple[str, ...]:
@@ -278,6 +302,19 @@ def _read_object(text: bytes, what: str) -> Object:
     if not isinstance(value, dict):
         raise BundleError(f"{what} is no JSON object")
     return value
+
+
+def _read_authorities(lines: Iterable[bytes]) -> Authorities:
+    found: Authorities = ()
+    for line in lines:
+        certificates = _read_object(line, "the line of the trusted authorities").get("certificates")
+        if not isinstance(certificates, list) or not all(isinstance(one, str) for one in certificates):
+            raise BundleError("`certificates` of the trusted authorities is no list of texts")
+        try:
+            found = unite_authorities(found, read_authorities("".join(certificates)))
+        except AuthoritiesError as error:
+            raise BundleError(f"the list of trusted authorities {error}") from None
+    return found
 
 
 def _refuse_constant(name: str) -> object:

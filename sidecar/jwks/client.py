@@ -4,8 +4,9 @@ A small strict client over asyncio streams with ``h11`` as the parser (the sans-
 mitmproxy and httpx stand on), rather than a client library: redirects, decompression, proxies from the environment,
 cookies and pooling are what such libraries bring, and each of them would have to be found and switched off here. What
 is left is this file. Rules: status 200 with a body and nothing else (Envoy's jwks_fetcher), no redirect followed, no
-content coding, bounded in bytes; the caller bounds it in time. TLS 1.2 or newer, verified against the source's own CA
-or the system's, under the source's server name (Gateway API BackendTLSPolicy).
+content coding, bounded in bytes; the caller bounds it in time. TLS 1.2 or newer, verified against the source's own CA,
+or else the system's and the platform's (``--trusted-ca``), under the source's server name (Gateway API
+BackendTLSPolicy).
 
 Knows: URLs, sockets, TLS, HTTP/1.1. Must not know: what a JWKS means, when to fetch, what to do about a
 failure. Never puts a URL, header or body into a message.
@@ -15,17 +16,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import re
 import ssl
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import h11
 
 import eastgate
 from eastgate.keys.keyset import KeyProblem
 from eastgate.model.keys import RemoteKeys
+from eastgate.pods.authorities import Authorities, write_pem
 from sidecar.jwks.addresses import AddressRefusedError, refuse_address, resolve_host
 
 MAX_BODY = 1024 * 1024
@@ -86,13 +91,22 @@ class Locator:
 class Reach:
     """How to reach sources.
 
-    ``resolve`` redirects connections as curl's ``--connect-to`` does, ``trusted_ca`` is PEM added to the system's
-    trust, ``block_loopback`` refuses 127.0.0.0/8 and ::1 (for pods).
+    ``resolve`` redirects connections as curl's ``--connect-to`` does, ``block_loopback`` refuses 127.0.0.0/8 and ::1
+    (for pods).
     """
 
     resolve: tuple[tuple[str, int, str, int], ...] = ()
-    trusted_ca: str | None = None
     block_loopback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A document, and who vouched for the server that it came from: fingerprints of authorities that are trusted
+    besides the system's. Empty where none of them was needed.
+    """
+
+    body: bytes = field(repr=False)
+    vouched: frozenset[str] = frozenset()
 
 
 def read_locator(source: RemoteKeys) -> Locator:
@@ -113,11 +127,17 @@ def read_locator(source: RemoteKeys) -> Locator:
     return Locator(parts.hostname, default if port is None else port, parts.netloc.encode(), target.encode())
 
 
-def make_tls(source: RemoteKeys, trusted_ca: str | None) -> ssl.SSLContext | None:
-    """The TLS settings of a source, None for cleartext. Costs milliseconds (the system's trust is read): keep it.
+def trusts_the_system(source: RemoteKeys) -> bool:
+    """Whether a source is verified against the system's authorities, and those that are trusted besides."""
+    return source.tls and source.ca is None
 
-    A source with a CA is verified against that CA alone. Raises ``FetchError`` when the CA cannot be used, or when
-    there is one for a connection that would not be TLS: never weaker than what was asked for (GHSA-qm8v-g4f9-qhjx).
+
+def make_tls(source: RemoteKeys, trusted: Authorities = ()) -> ssl.SSLContext | None:
+    """The TLS settings of a source, None for cleartext. ``Contexts`` makes as few as there need be.
+
+    A source with a CA is verified against that CA alone, any other against the system's and ``trusted``. Raises
+    ``FetchError`` when the CA cannot be used, or when there is one for a connection that would not be TLS: never weaker
+    than what was asked for (GHSA-qm8v-g4f9-qhjx).
     """
     if not source.tls:
         if source.ca is not None:
@@ -128,12 +148,16 @@ def make_tls(source: RemoteKeys, trusted_ca: str | None) -> ssl.SSLContext | Non
         raise FetchError(Failure.CONFIGURATION, "the CA is empty")
     try:
         context = ssl.create_default_context(cadata=source.ca)
-        if source.ca is None and trusted_ca is not None:
-            context.load_verify_locations(cadata=trusted_ca)
     except (ssl.SSLError, ValueError):
         raise FetchError(Failure.CONFIGURATION, "the CA holds no usable certificate") from None
     if not context.get_ca_certs() and source.ca is not None:
         raise FetchError(Failure.CONFIGURATION, "the CA holds no usable certificate")
+    if trusted and trusts_the_system(source):
+        try:
+            context.load_verify_locations(cadata=write_pem(trusted))
+        except ssl.SSLError:
+            # They can be changed without the policy: no reason never to try again.
+            raise FetchError(Failure.TLS, "the authorities trusted besides the system's cannot be used") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python 3.13 asks for RFC 5280 to the letter by default, which refuses the usual `openssl req -x509` CA (no key
     # usage). Envoy takes those; chain, name and validity are verified all the same.
@@ -142,11 +166,38 @@ def make_tls(source: RemoteKeys, trusted_ca: str | None) -> ssl.SSLContext | Non
     return context
 
 
-async def fetch_document(source: RemoteKeys, locator: Locator, tls: ssl.SSLContext | None, reach: Reach) -> bytes:
-    """GET the document once. Raises ``FetchError``; unbounded in time, so call it under a deadline."""
+class Contexts:
+    """TLS settings, made once for all sources that trust the same, for as long as one of them is there.
+
+    Reading the system's trust takes 25 ms and leaves 0.8 MiB: too much for each of a hundred sources. For any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: WeakValueDictionary[tuple[str | None, Authorities], ssl.SSLContext] = WeakValueDictionary()
+
+    def make(self, source: RemoteKeys, trusted: Authorities) -> ssl.SSLContext | None:
+        """``make_tls``, and what it raises."""
+        key = (source.ca, trusted if trusts_the_system(source) else ())
+        with self._lock:
+            context = self._made.get(key) if source.tls else None
+            if context is None:
+                context = make_tls(source, trusted)
+                if context is not None:
+                    self._made[key] = context
+            return context
+
+
+async def fetch_document(
+    source: RemoteKeys, locator: Locator, tls: ssl.SSLContext | None, reach: Reach, trusted: Authorities = ()
+) -> Fetched:
+    """GET the document once. ``trusted`` is what ``tls`` was made with. Raises ``FetchError``; unbounded in time, so
+    call it under a deadline.
+    """
     reader, writer = await _connect(source, locator, tls, reach)
     try:
-        return await _exchange(reader, writer, locator)
+        vouched = _find_vouchers(writer, trusted) if trusted and trusts_the_system(source) else frozenset()
+        return Fetched(await _exchange(reader, writer, locator), vouched)
     except (OSError, EOFError):
         raise FetchError(Failure.RESET, "connection lost") from None
     finally:
@@ -190,6 +241,15 @@ async def _connect(
                     raise FetchError(Failure.REFUSED_ADDRESS, "connected to a refused address")
                 return reader, writer
     raise error
+
+
+def _find_vouchers(writer: asyncio.StreamWriter, trusted: Authorities) -> frozenset[str]:
+    """Which of ``trusted`` the server's chain ends at. Where Python cannot say (before 3.13): all of them."""
+    fingerprints = frozenset(one.fingerprint for one in trusted)
+    read_chain = getattr(writer.get_extra_info("ssl_object"), "get_verified_chain", None)
+    if read_chain is None:
+        return fingerprints
+    return fingerprints & {hashlib.sha256(der).hexdigest() for der in read_chain()[-1:]}
 
 
 def _redirect_connection(host: str, port: int, reach: Reach) -> tuple[str, int]:

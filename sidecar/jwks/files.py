@@ -16,6 +16,7 @@ import os
 import stat
 import tempfile
 from base64 import urlsafe_b64encode
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -34,16 +35,27 @@ _CLOCK_TOLERANCE = 60.0
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """``age`` in seconds; ``vouched``: see ``client.Fetched``."""
+
+    keys: KeySet
+    age: float
+    vouched: frozenset[str]
+
+
 class KeyFiles:
     """One file a source, mode 0600, written whole or not at all."""
 
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory)
 
-    def save(self, source: RemoteKeys, keys: KeySet, fetched: float) -> None:
-        """Keep ``keys``, fetched at the Unix time ``fetched``. Raises ``OSError``."""
+    def save(self, source: RemoteKeys, keys: KeySet, fetched: float, vouched: frozenset[str] = frozenset()) -> None:
+        """Keep ``keys``, fetched at the Unix time ``fetched``, with the fingerprints of who ``vouched`` for them.
+        Raises ``OSError``.
+        """
         members = [jwk for key in keys.keys if (jwk := _write_jwk(key)) is not None]
-        text = json.dumps({"fetched": fetched, "set": {"keys": members}})
+        text = json.dumps({"fetched": fetched, "vouched": sorted(vouched), "set": {"keys": members}})
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=self._directory, prefix=".keys-")  # 0600 from the start
         try:
@@ -57,19 +69,22 @@ class KeyFiles:
                 Path(name).unlink()
             raise
 
-    def load(self, source: RemoteKeys, now: float, max_age: float) -> tuple[KeySet, float] | None:
-        """The keys kept for a source and their age in seconds, or None: no file, too old, or not beyond doubt."""
+    def load(self, source: RemoteKeys, now: float, max_age: float) -> Kept | None:
+        """The keys kept for a source, or None: no file, too old, or not beyond doubt."""
         try:
             document = parse_json(self._read(self._path(source)), max_bytes=2 * MAX_SET_BYTES)
             if not isinstance(document, dict):
                 return None
-            fetched = document.get("fetched")
+            fetched, vouched = document.get("fetched"), document.get("vouched")
             if not isinstance(fetched, float | int) or isinstance(fetched, bool):
+                return None
+            if not isinstance(vouched, list):
                 return None
             age = now - fetched
             if not -_CLOCK_TOLERANCE <= age < max_age:
                 return None
-            return parse_key_set(json.dumps(document.get("set")), remote=True), max(age, 0.0)
+            keys = parse_key_set(json.dumps(document.get("set")), remote=True)
+            return Kept(keys, max(age, 0.0), frozenset(map(str, vouched)))
         except (OSError, JSONTextError, KeySetError):
             return None
 

@@ -32,7 +32,17 @@ from eastgate.keys.rotation import (
     retry_delay,
 )
 from eastgate.model.keys import RemoteKeys
-from sidecar.jwks.client import Failure, FetchError, Locator, Reach, fetch_document, make_tls, read_locator
+from eastgate.pods.authorities import Authorities
+from sidecar.jwks.client import (
+    Contexts,
+    Failure,
+    FetchError,
+    Locator,
+    Reach,
+    fetch_document,
+    read_locator,
+    trusts_the_system,
+)
 from sidecar.jwks.files import KeyFiles
 
 logger = logging.getLogger("eastgate.keys")
@@ -80,6 +90,8 @@ class SourceFetcher:
         settings: FetchSettings,
         next_generation: Callable[[], int],
         report: Callable[[str, str], None],
+        contexts: Contexts,
+        trusted: Authorities,
     ) -> None:
         self.source = source
         self._settings = settings
@@ -96,7 +108,10 @@ class SourceFetcher:
         self._in_flight = True
         self._landing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._locator: Locator | None = None
-        self._tls: ssl.SSLContext | None = None
+        self._contexts = contexts
+        self._trusted: Authorities = trusted if trusts_the_system(source) else ()
+        self._vouched: frozenset[str] = frozenset()  # for the keys that are held
+        self._tls: tuple[Authorities, ssl.SSLContext | None] | None = None
         self.label = _name_source(source)
         self._task = asyncio.get_running_loop().create_task(self._run(), name="eastgate keys")
 
@@ -105,7 +120,7 @@ class SourceFetcher:
     def held(self) -> Held:
         """The present keys; drops them when the time they may serve is over, whatever the task is doing."""
         if self._held.keys is not None and self._judge() is Freshness.DEAD:
-            logger.error("keys dropped: the time they may serve is over", extra={"fields": {"source": self.label}})
+            logger.error("keys dropped: the time they may serve is over", extra=self._name_it())
             self._held = Held(None, self._next_generation(), KeyProblem.FETCH_FAIL.text)
         return self._held
 
@@ -142,6 +157,24 @@ class SourceFetcher:
             self._wanted.set()
         return self._landing
 
+    def trust(self, trusted: Authorities) -> None:
+        """Trust these authorities besides the system's, and no others, from now on. Keys that another one vouched for
+        are dropped; those, and what could not be fetched, are fetched at once.
+        """
+        if not trusts_the_system(self.source) or trusted == self._trusted:
+            return
+        self._trusted = trusted
+        if not self._is_vouched(self._vouched):
+            logger.warning("keys dropped: who vouched for them is not trusted any more", extra=self._name_it())
+            self._held, self._vouched = Held(None, self._next_generation()), frozenset()
+            self._fetched_at = None
+        if (self._held.keys is None or self._problem) and not self._task.done():
+            self._in_flight = True
+            self._wanted.set()
+
+    def _is_vouched(self, vouched: frozenset[str]) -> bool:
+        return vouched <= {one.fingerprint for one in self._trusted}
+
     def describe(self) -> SourceState:
         """How the source stands."""
         keys = self.held().keys
@@ -177,14 +210,16 @@ class SourceFetcher:
         """One flight. Returns the time until the next; None where no later try could mend what is wrong."""
         try:
             locator = self._locator or await self._prepare()
-            keys = await self._fetch_keys(locator)
+            keys, vouched = await self._fetch_keys(locator)
+            if not self._is_vouched(vouched):
+                raise FetchError(Failure.TLS, "the authority was trusted a moment ago, and is not any more")
         except FetchError as error:
             delay = self._fail(error)
             return None if error.failure is Failure.CONFIGURATION else delay
         except Exception as error:
             # Not foreseen, but no reason to stop refreshing.
             return self._fail(FetchError(Failure.RESPONSE, f"unexpected {type(error).__name__}"))
-        self._accept(keys)
+        self._accept(keys, vouched)
         return refresh_delay(self.source.cache_duration, random())  # noqa: S311
 
     async def _prepare(self) -> Locator:
@@ -192,28 +227,37 @@ class SourceFetcher:
         if self.source.unresolved is not None:
             raise FetchError(Failure.CONFIGURATION, f"reference not resolved: {self.source.unresolved}")
         locator = read_locator(self.source)
-        self._tls = await asyncio.to_thread(make_tls, self.source, self._settings.reach.trusted_ca)
+        await self._secure()
         files = self._settings.files
         if files is not None:
             limit = self.source.cache_duration + self._settings.stale_seconds
             kept = await asyncio.to_thread(files.load, self.source, time.time(), limit)
-            if kept is not None:
-                keys, age = kept
-                self._held = Held(keys, self._next_generation())
-                self._fetched_at = time.monotonic() - age
+            if kept is not None and self._is_vouched(kept.vouched):
+                self._held = Held(kept.keys, self._next_generation())
+                self._vouched = kept.vouched
+                self._fetched_at = time.monotonic() - kept.age
                 self._land()  # who waits need not wait for the network any more
                 self._in_flight = True
         self._locator = locator
         return locator
 
-    async def _fetch_keys(self, locator: Locator) -> KeySet:
+    async def _secure(self) -> tuple[Authorities, ssl.SSLContext | None]:
+        """The TLS settings, and the authorities besides the system's that they trust: those of now."""
+        if self._tls is None or self._tls[0] != self._trusted:
+            trusted = self._trusted
+            self._tls = trusted, await asyncio.to_thread(self._contexts.make, self.source, trusted)
+        return self._tls
+
+    async def _fetch_keys(self, locator: Locator) -> tuple[KeySet, frozenset[str]]:
+        """The keys, and who vouched for them (``client.Fetched``)."""
         source, retry = self.source, self.source.retry
         attempt = 0
         try:
             async with asyncio.timeout(source.timeout):
                 while True:
                     try:
-                        document = await fetch_document(source, locator, self._tls, self._settings.reach)
+                        trusted, tls = await self._secure()
+                        document = await fetch_document(source, locator, tls, self._settings.reach, trusted)
                         break
                     except FetchError as error:
                         attempt += 1
@@ -223,11 +267,12 @@ class SourceFetcher:
                     await asyncio.sleep(delay)
         except TimeoutError:
             raise FetchError(Failure.TIMEOUT, f"not done within {source.timeout:g} s") from None
-        if len(document) > PARSE_IN_THREAD:
-            return await asyncio.to_thread(_parse_document, document)
-        return _parse_document(document)
+        if len(document.body) > PARSE_IN_THREAD:
+            return await asyncio.to_thread(_parse_document, document.body), document.vouched
+        return _parse_document(document.body), document.vouched
 
-    def _accept(self, keys: KeySet) -> None:
+    def _accept(self, keys: KeySet, vouched: frozenset[str]) -> None:
+        self._vouched = vouched
         held, now = self._held, time.monotonic()
         recovered = self._failures > 0
         self._fetched_at, self._failures, self._problem = now, 0, ""
@@ -249,9 +294,9 @@ class SourceFetcher:
         if files is None or keys is None:
             return
         try:
-            await asyncio.to_thread(files.save, self.source, keys, time.time())
+            await asyncio.to_thread(files.save, self.source, keys, time.time(), self._vouched)
         except OSError as error:
-            logger.warning("keys not kept: %s", error.strerror, extra={"fields": {"source": self.label}})
+            logger.warning("keys not kept: %s", error.strerror, extra=self._name_it())
 
     def _fail(self, error: FetchError) -> float:
         """Note a failed flight. Returns the time until the next."""
@@ -269,6 +314,10 @@ class SourceFetcher:
         longest = MAX_WAIT_WITHOUT_KEYS if held.keys is None else MAX_WAIT_WITH_KEYS
         base = self.source.failed_refetch
         return retry_delay(self._failures, base, max(base, longest), random())  # noqa: S311
+
+    def _name_it(self) -> dict[str, object]:
+        """The source, for a log record."""
+        return {"fields": {"source": self.label}}
 
     def _land(self) -> None:
         """Wake everyone who waits for the flight."""

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from eastgate.keys.keyset import KeyProblem
 from eastgate.keys.ring import Held
 from eastgate.model.keys import RemoteKeys
-from sidecar.jwks.client import Reach
+from eastgate.pods.authorities import Authorities
+from sidecar.jwks.client import Contexts, Reach
 from sidecar.jwks.files import KeyFiles
 from sidecar.jwks.source import FetchSettings, SourceFetcher, SourceState
 from sidecar.options import ServeOptions
@@ -36,7 +37,7 @@ def read_settings(options: ServeOptions, *, block_loopback: bool = False) -> Fet
     return FetchSettings(
         stale_seconds=options.stale_seconds,
         wait_seconds=options.limits.keys_seconds,
-        reach=Reach(options.resolve, options.trusted_ca, block_loopback),
+        reach=Reach(options.resolve, block_loopback),
         files=KeyFiles(options.keys_directory) if options.keys_directory else None,
     )
 
@@ -51,6 +52,8 @@ class KeyStore:
         # Hashing a source costs a microsecond and a half; requests ask with the plan's own object, over and over.
         self._by_identity: dict[int, tuple[RemoteKeys, SourceFetcher]] = {}
         self._generations = itertools.count(1)
+        self._contexts = Contexts()
+        self._trusted: Authorities = ()
 
     def held(self, source: RemoteKeys) -> Held:
         """The present state of a source; never fetches."""
@@ -63,6 +66,12 @@ class KeyStore:
         """Whether ``kid``, unknown among the held keys, is worth a fetch now. True reserves it: call ``fetch`` next."""
         fetcher = self._find(source)
         return fetcher is not None and fetcher.may_refetch(kid)
+
+    def trust(self, authorities: Authorities) -> None:
+        """Trust these besides the system's, for sources that have no CA of their own, and no others from now on."""
+        self._trusted = authorities
+        for fetcher in self._fetchers.values():
+            fetcher.trust(authorities)
 
     async def fetch(self, sources: Iterable[RemoteKeys]) -> None:
         """Wait until the flights of these sources landed, or for ``wait_seconds``. Joins flights under way; begins
@@ -114,6 +123,13 @@ class KeyStore:
     def _ensure(self, source: RemoteKeys) -> SourceFetcher:
         fetcher = self._fetchers.get(source)
         if fetcher is None:
-            fetcher = SourceFetcher(source, self._settings, lambda: next(self._generations), self._report)
+            fetcher = SourceFetcher(
+                source,
+                self._settings,
+                lambda: next(self._generations),
+                self._report,
+                self._contexts,
+                self._trusted,
+            )
             self._fetchers[source] = fetcher
         return fetcher

@@ -11,7 +11,7 @@ import yaml
 from tests.apiserver.environment import Environment
 from tests.apiserver.manifests import MANIFESTS, Object, await_kinds
 
-COMPONENTS = ("ha", "cert-manager", "enforced", "network-policy", "service-monitor")
+COMPONENTS = ("ha", "cert-manager", "enforced", "network-policy", "service-monitor", "trusted-ca")
 
 CRD = """
 apiVersion: apiextensions.k8s.io/v1
@@ -60,6 +60,24 @@ def test_all_components_together_apply(environment: Environment, tmp_path: Path)
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_a_component_stands_by_itself(environment: Environment, tmp_path: Path, component: str) -> None:
     assert len(build(environment, tmp_path, component)) > 15
+
+
+def test_the_controller_is_led_to_the_authorities_that_are_mounted(environment: Environment, tmp_path: Path) -> None:
+    documents = build(environment, tmp_path, *COMPONENTS)
+    (deployment,) = (
+        one for one in documents if one["metadata"]["name"] == "eastgate-controller" and one["kind"] == "Deployment"
+    )
+    spec = deployment["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert container["args"] == ["controller"]
+    (variable,) = container["env"]
+    assert variable["name"] == "EASTGATE_TRUSTED_CA"
+    folder, _, file = variable["value"].rpartition("/")
+    (mounted,) = (one for one in container["volumeMounts"] if one["mountPath"] == folder)
+    assert "subPath" not in mounted, "kubelet would not keep it up to date"
+    (volume,) = (one for one in spec["volumes"] if one["name"] == mounted["name"])
+    assert volume["configMap"] == {"name": "eastgate-trusted-ca", "items": [{"key": "ca.crt", "path": file}]}
+    assert {one["name"] for one in spec["volumes"]} == {"tmp", "trusted-ca"}
 
 
 def test_with_cert_manager_the_webhook_has_no_rights(environment: Environment, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The identity provider of a case file: its key sets over TLS, under the names that its policies use.
 
-``serve_key_sets`` yields the flags that lead ``eastgate serve`` and ``eastgate explain`` there: ``--resolve`` and ``--trust-ca``.
+``serve_key_sets`` yields the flags that lead ``eastgate serve`` and ``eastgate explain`` there: ``--resolve`` and ``--trusted-ca``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def serve_key_sets(texts: dict[str, str], folder: Path) -> Iterator[list[str]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.socket = authority.make_context(*hosts).wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        flags = ["--trust-ca", str(certificate)]
+        flags = ["--trusted-ca", str(certificate)]
         for host in hosts:
             flags += ["--resolve", f"{host}:443:127.0.0.1:{server.server_address[1]}"]
         try:

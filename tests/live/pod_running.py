@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eastgate.pods.authorities import Authorities
 from eastgate.pods.bundles import Bundle, pack
 from eastgate.pods.downward import write_pairs
 from eastgate.pods.names import BUNDLE, MANIFEST_KEY, PART_KEY
@@ -73,9 +74,11 @@ class Volumes:
         texts = {"labels": self.labels, "annotations": self.annotations}
         return self.pod.write({name: write_pairs(pairs).encode() for name, pairs in texts.items()})
 
-    def write_bundle(self, *documents: dict[str, Any], secrets: Sequence[dict[str, Any]] = ()) -> Bundle:
+    def write_bundle(
+        self, *documents: dict[str, Any], secrets: Sequence[dict[str, Any]] = (), authorities: Authorities = ()
+    ) -> Bundle:
         """Pack, mount, announce."""
-        bundle = pack(self.namespace, documents, secrets)
+        bundle = pack(self.namespace, documents, secrets, authorities)
         self.mount(bundle)
         self.annotations[BUNDLE] = bundle.digest
         self.write_pod()

@@ -38,6 +38,7 @@ from webhook.controllers.queue import WorkQueue
 from webhook.controllers.references import References
 from webhook.controllers.reports import Reporter
 from webhook.controllers.state import ClusterState
+from webhook.controllers.trust import TrustWatch
 from webhook.controllers.writer import SELECTOR, BundleWriter
 from webhook.resources import CONFIG_MAPS, NAMESPACES, PODS, POLICY_KINDS, SECRETS, SERVICES, Resource
 
@@ -96,6 +97,7 @@ class Controller:
             for number in range(options.workers)
         ]
         self._resync = threading.Thread(target=self._look_again, name="resync", daemon=True)
+        self._trust = TrustWatch(options.trusted_ca, self._on_trust)
         self._expose()
 
     def _follow(self) -> None:
@@ -138,6 +140,7 @@ class Controller:
             thread.start()
         self._nudger.start()
         self._reporter.start()
+        self._trust.start()
         if isinstance(self._leader, LeaderElection):
             self._leader.start()
         return True
@@ -145,6 +148,7 @@ class Controller:
     def stop(self) -> None:
         """Finish what was begun, give the Lease back, follow nothing more."""
         self._stop.set()
+        self._trust.stop()
         self._queue.stop()
         deadline = time.monotonic() + STOP_SECONDS
         for thread in self._workers:
@@ -163,7 +167,7 @@ class Controller:
         if not self._resync.is_alive():  # not yet begun
             return []
         dead = [thread.name for thread in (*self._workers, self._resync) if not thread.is_alive()]
-        dead += [part.name for part in (self._nudger, self._reporter, self._leader) if not part.is_alive]
+        dead += [part.name for part in (self._nudger, self._reporter, self._trust, self._leader) if not part.is_alive]
         return [f"thread `{name}` has ended" for name in dead]
 
     def list_lags(self) -> list[str]:
@@ -213,6 +217,10 @@ class Controller:
     def _on_part(self, _resource: Resource, old: Object | None, new: Object | None) -> None:
         """Somebody else wrote a bundle, or it is gone: look again. Our own writes are no news."""
         self._look_at([key_of(new or old or {})[0]])
+
+    def _on_trust(self) -> None:
+        """Every bundle carries the authorities."""
+        self._look_at(list(self._concerned))
 
     def _look_at(self, namespaces: Iterable[str]) -> None:
         for namespace in namespaces:
@@ -274,7 +282,7 @@ class Controller:
         if not self._needs_bundle(found):
             return self._clear(found)
         try:
-            bundle = pack(namespace, built.documents, built.secrets)
+            bundle = pack(namespace, built.documents, built.secrets, self._trust.authorities)
         except BundleTooLarge as error:
             self._reporter.note(namespace, trouble=str(error))
             if self._leader.holds():
@@ -333,6 +341,16 @@ class Controller:
         metrics.ask_gauge("nudges_waiting", "Pods that wait to be told.", "", lambda: {"": self._nudger.depth})
         metrics.ask_gauge(
             "reports_waiting", "Namespaces whose conditions wait to be written.", "", lambda: {"": self._reporter.depth}
+        )
+        trust = self._trust
+        metrics.ask_gauge(
+            "trusted_authorities", "Certificates of --trusted-ca.", "", lambda: {"": float(len(trust.authorities))}
+        )
+        metrics.ask_gauge(
+            "trusted_ca_unusable",
+            "1 while a file of --trusted-ca cannot be used and what it said before stays.",
+            "",
+            lambda: {"": float(trust.is_behind)},
         )
         metrics.ask_gauge("leader", "1 while this replica leads.", "", lambda: {"": float(self._leader.holds())})
         metrics.ask_gauge(

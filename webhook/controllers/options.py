@@ -29,3 +29,5 @@ class ControllerOptions:
     """Every namespace is looked at again so often, spread over that time, should an event have been missed.
     controller-runtime: ten hours; client-go's examples: minutes."""
     lease_seconds: float = LEASE_SECONDS
+    trusted_ca: tuple[str, ...] = ()
+    """PEM files of authorities that sidecars are to trust besides the system's; read again when they change."""

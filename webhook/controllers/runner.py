@@ -22,6 +22,7 @@ from webhook.controllers.controller import Controller
 from webhook.controllers.health import HealthServer
 from webhook.controllers.metrics import CONTENT_TYPE, Metrics
 from webhook.controllers.options import ControllerOptions
+from webhook.controllers.trust import TrustError
 from webhook.log import Journal, install_log
 
 log = logging.getLogger("eastgate.controller")
@@ -49,7 +50,7 @@ def run(options: ControllerOptions) -> int:
         cluster = Cluster(options.kubeconfig, connections=64 + options.workers + options.nudge_threads)
         controller = Controller(cluster, options, metrics, options.identity or make_identity())
         health = _open_health(options, controller, metrics)
-    except (ClusterError, OSError) as error:
+    except (ClusterError, OSError, TrustError) as error:
         print(f"eastgate controller: {error}", file=sys.stderr)  # noqa: T201 (why it does not run)
         return 1
     if health is not None:

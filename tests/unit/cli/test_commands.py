@@ -152,7 +152,7 @@ def test_lint_and_explain_load_no_proxy(files: Path) -> None:
         ("--drain-seconds", "soon", "seconds"),
         ("--opaque-ports", "5-1", "ports"),
         ("--resolve", "a:1", "HOST:PORT:ADDRESS:PORT"),
-        ("--trust-ca", "/nowhere.pem", "/nowhere.pem"),
+        ("--trusted-ca", "/nowhere.pem", "/nowhere.pem"),
         ("--policies", "a/b/c", "NAMESPACE/NAME"),
         ("--policy", "/nowhere", "/nowhere"),
     ],
@@ -165,6 +165,30 @@ def test_serve_refuses_values(run: Run, files: Path, flag: str, value: str, word
     assert flag in err
     assert value in err
     assert word in err
+
+
+PRIVATE = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIA\n-----END EC PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"), [("", "holds no certificate"), (Authority("x").pem + PRIVATE, "holds a private key")]
+)
+@pytest.mark.parametrize("command", ["serve", "controller", "sidecar run", "explain"])
+def test_a_file_of_authorities_has_nothing_else_in_it(
+    run: Run, files: Path, command: str, text: str, word: str
+) -> None:
+    ca = files / "ca.pem"
+    ca.write_text(text)
+    arguments = {
+        "serve": ["--policy", str(files), "--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"],
+        "sidecar run": ["--namespace", "shop"],
+        "explain": ["--policy", str(files), "--request", "GET http://a/"],
+    }.get(command, [])
+    code, out, err = run(*command.split(), *arguments, "--trusted-ca", str(ca))
+    assert (code, out) == (2, "")
+    assert f"`{ca}` {word}" in err
+    assert "accepted: certificates in PEM (`-----BEGIN CERTIFICATE-----`), at most 256 with 512 KiB" in err
+    assert "MHcCAQEEIA" not in err
 
 
 def test_serve_needs_its_three_flags_and_names_the_variables(run: Run, files: Path) -> None:
@@ -198,7 +222,7 @@ def test_serve_hands_over_every_flag(run: Run, files: Path, monkeypatch: pytest.
         --service default/backend:3000 --policies a,b/c --pod-labels app=x --mode audit --unmatched allow
         --admin 127.0.0.1:19020 --log-level debug --log-allows 0.5 --drain-seconds 1m --stale-seconds 2h
         --keys-unavailable 401 --opaque-ports 1-3 --keys-directory /tmp/k --resolve a:443:127.0.0.1:1
-        --trust-ca {ca}""".split()
+        --trusted-ca {ca}""".split()
     )
     assert (code, err) == (0, "")
     (options,) = given
@@ -211,7 +235,7 @@ def test_serve_hands_over_every_flag(run: Run, files: Path, monkeypatch: pytest.
     assert (options.drain_seconds, options.stale_seconds, options.keys_directory) == (60.0, 7200.0, "/tmp/k")
     assert options.opaque_ports == {1, 2, 3}
     assert options.resolve == (("a", 443, "127.0.0.1", 1),)
-    assert options.trusted_ca == ca.read_text()
+    assert options.trusted_ca == (str(ca),)
     workload = options.workload
     assert workload.services == (("default", "backend", 3000),)
     assert workload.policies == ("a", "b/c")
@@ -336,7 +360,7 @@ def test_explain_fetches_keys_for_real(run: Run, files: Path, tmp_path: Path) ->
     (files / "ca.pem").write_text(authority.pem)
     with KeyServer(authority, ["keys.example.com"], {"/jwks.json": public_key_set(KEY)}, tmp_path) as keys:
         request = ("--request", "GET http://www.example.com/foo", "-H", f"Authorization: Bearer {TOKEN}")
-        reach = ("--resolve", keys.resolutions()[0], "--trust-ca", str(files / "ca.pem"))
+        reach = ("--resolve", keys.resolutions()[0], "--trusted-ca", str(files / "ca.pem"))
         _, (line,), _ = explain(run, files, *request, *reach)
         assert (line["decision"], line["reason"]) == ("allow", "allowed")
         assert keys.answers == [200]

@@ -14,9 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eastgate.dialects.corpus import parse_object, read_parsed
+from eastgate.model.sets import PolicySet
 from eastgate.pods import bundles
+from eastgate.pods.authorities import read_authorities
 from eastgate.pods.bundles import BundleError, BundleTooLarge, IncompleteBundle, pack, unpack
 from eastgate.pods.names import BUNDLE, MANIFEST_KEY, PART_KEY, SECRETS_KEY
+from tests.unit.sidecar.key_server import make_authority
 
 
 def make(name: str, namespace: str = "httpbin", kind: str = "JWTPolicy", **content: object) -> dict[str, Any]:
@@ -297,3 +301,56 @@ def test_a_damaged_bundle_is_never_taken_for_another(name: str, place: int, flip
     except BundleError:
         return
     assert (list(found.documents), list(found.secrets)) == (DOCUMENTS[::-1], SECRETS)
+
+
+# --- authorities ----------------------------------------------------------------------------------------------------
+
+AUTHORITIES = read_authorities("".join(make_authority(name).pem for name in ("One", "Other")))
+
+
+def test_authorities_travel_with_policies() -> None:
+    bundle = pack("httpbin", DOCUMENTS, SECRETS, AUTHORITIES)
+    found = unpack(bundle.files(), "httpbin")
+    assert found.authorities == AUTHORITIES
+    assert [one.pem for one in found.authorities] == [one.pem for one in AUTHORITIES]
+    assert list(found.documents) == DOCUMENTS[::-1], "they are none of the documents"
+    assert list(found.secrets) == SECRETS
+    assert bundle.digest != pack("httpbin", DOCUMENTS, SECRETS).digest
+    assert bundle.digest != pack("httpbin", DOCUMENTS, SECRETS, AUTHORITIES[:1]).digest
+    assert bundle.parts[0] in bundle.files().values()
+    assert b"BEGIN CERTIFICATE" not in gzip.decompress(bundle.sealed or b"")
+
+
+def test_a_bundle_without_authorities_is_what_it_always_was() -> None:
+    assert pack("httpbin", DOCUMENTS, SECRETS, ()) == pack("httpbin", DOCUMENTS, SECRETS)
+    assert unpack(pack("httpbin", DOCUMENTS).files()).authorities == ()
+
+
+def test_a_reader_that_does_not_know_authorities_passes_over_them() -> None:
+    """As every version does with an object of a group that it never heard of: the sidecars of before."""
+    lines = gzip.decompress(pack("httpbin", DOCUMENTS[:0], (), AUTHORITIES).parts[0]).splitlines()
+    assert len(lines) == 1
+    policy_set = read_parsed([parse_object("bundle", json.loads(lines[0]))])
+    assert policy_set == PolicySet()
+
+
+def test_authorities_count_towards_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "PART_BYTES", 50)
+    with pytest.raises(BundleTooLarge, match="compressed policies"):
+        pack("httpbin", [], (), AUTHORITIES)
+
+
+@pytest.mark.parametrize(
+    ("certificates", "why"),
+    [
+        (None, "is no list of texts"),
+        ([1], "is no list of texts"),
+        (["x"], "the list of trusted authorities holds no certificate"),
+        ([AUTHORITIES[0].pem.replace("CERTIFICATE", "PRIVATE KEY")], "holds a private key"),
+    ],
+)
+def test_authorities_that_cannot_be_read_are_not_left_out(certificates: object, why: str) -> None:
+    line = {"apiVersion": "bundle.eastgate.dev/v1", "certificates": certificates, "kind": "TrustedAuthorities"}
+    content = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    with pytest.raises(BundleError, match=why):
+        unpack(reseal(content, count=1))

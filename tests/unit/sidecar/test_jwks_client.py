@@ -7,19 +7,32 @@ import gzip
 import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from eastgate.model.keys import RemoteKeys
-from sidecar.jwks.client import MAX_BODY, Failure, FetchError, Reach, fetch_document, make_tls, read_locator
-from tests.unit.sidecar.key_server import Behaviour, KeyServer, make_authority, reply, serve_keys
+from eastgate.pods.authorities import Authorities, read_authorities, unite_authorities
+from sidecar.jwks.client import (
+    MAX_BODY,
+    Contexts,
+    Failure,
+    FetchError,
+    Reach,
+    _find_vouchers,
+    fetch_document,
+    make_tls,
+    read_locator,
+)
+from sidecar.loops import make_loop
+from tests.unit.sidecar.key_server import Behaviour, KeyServer, make_authority, reply, serve_keys, write_file
 
 DOCUMENT = '{"keys": []}'
 
 
-async def fetch(source: RemoteKeys, reach: Reach | None = None) -> bytes:
+async def fetch(source: RemoteKeys, reach: Reach | None = None, trusted: Authorities = ()) -> bytes:
     reach = reach or Reach()
-    return await fetch_document(source, read_locator(source), make_tls(source, reach.trusted_ca), reach)
+    return (await fetch_document(source, read_locator(source), make_tls(source, trusted), reach, trusted)).body
 
 
 def fetch_from(behaviour: Behaviour | None, document: str = DOCUMENT) -> bytes:
@@ -159,14 +172,17 @@ def test_the_label_of_a_source_holds_no_query() -> None:
 
 
 def fetch_over_tls(
-    make: Callable[[int], RemoteKeys], *names: str, reach: Callable[[int], Reach] | None = None
+    make: Callable[[int], RemoteKeys],
+    *names: str,
+    reach: Callable[[int], Reach] | None = None,
+    trusted: Authorities = (),
 ) -> bytes:
     """Fetch from a server with a certificate of the test CA for ``names``."""
 
     async def run() -> bytes:
         async with serve_keys(DOCUMENT, make_authority().make_context(*names)) as server:
             async with asyncio.timeout(5):
-                return await fetch(make(server.port), reach(server.port) if reach else None)
+                return await fetch(make(server.port), reach(server.port) if reach else None, trusted)
 
     return asyncio.run(run())
 
@@ -195,17 +211,31 @@ def test_a_connection_is_redirected_as_asked() -> None:
 
 
 def test_a_ca_added_to_the_systems_trust() -> None:
-    reach = Reach(trusted_ca=make_authority().pem)
-    assert fetch_over_tls(lambda port: RemoteKeys(f"https://127.0.0.1:{port}/"), "127.0.0.1", reach=lambda _: reach)
+    trusted = read_authorities(make_authority().pem)
+    assert fetch_over_tls(lambda port: RemoteKeys(f"https://127.0.0.1:{port}/"), "127.0.0.1", trusted=trusted)
+
+
+def test_it_is_known_who_vouched_for_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ours, others = read_authorities(make_authority().pem), read_authorities(make_authority("another CA").pem)
+    both = unite_authorities(ours, others)
+
+    async def run(trusted: Authorities) -> frozenset[str]:
+        async with serve_keys(DOCUMENT, make_authority().make_context("127.0.0.1")) as server:
+            source = RemoteKeys(f"https://127.0.0.1:{server.port}/")
+            tls = make_tls(source, trusted)
+            return (await fetch_document(source, read_locator(source), tls, Reach(), trusted)).vouched
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:  # that of the sidecar, whose TLS is its own
+        assert runner.run(run(both)) == {ours[0].fingerprint}
+    monkeypatch.setenv("SSL_CERT_FILE", str(write_file(tmp_path, "system.pem", make_authority().pem)))
+    assert asyncio.run(run(others)) == frozenset(), "the system's own authority did"
 
 
 def test_an_added_ca_does_not_widen_a_sources_own() -> None:
-    reach = Reach(trusted_ca=make_authority().pem)
+    trusted = read_authorities(make_authority().pem)
     other = make_authority("another CA").pem
     with pytest.raises(FetchError) as caught:
-        fetch_over_tls(
-            lambda port: RemoteKeys(f"https://127.0.0.1:{port}/", ca=other), "127.0.0.1", reach=lambda _: reach
-        )
+        fetch_over_tls(lambda port: RemoteKeys(f"https://127.0.0.1:{port}/", ca=other), "127.0.0.1", trusted=trusted)
     assert caught.value.failure is Failure.TLS
 
 
@@ -225,7 +255,7 @@ def test_a_certificate_for_another_name() -> None:
 
 
 def test_what_every_tls_connection_demands() -> None:
-    context = make_tls(RemoteKeys("https://host/", ca=make_authority().pem), None)
+    context = make_tls(RemoteKeys("https://host/", ca=make_authority().pem))
     assert context is not None
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_REQUIRED
@@ -243,8 +273,34 @@ def test_what_every_tls_connection_demands() -> None:
 )
 def test_a_ca_that_cannot_be_used_is_never_left_out(source: RemoteKeys) -> None:
     with pytest.raises(FetchError) as caught:
-        make_tls(source, None)
+        make_tls(source)
     assert caught.value.failure is Failure.CONFIGURATION
+
+
+def test_sources_that_trust_the_same_share_their_settings() -> None:
+    ours, ca = read_authorities(make_authority().pem), make_authority("another CA").pem
+    contexts = Contexts()
+    first = contexts.make(RemoteKeys("https://a/"), ours)
+    assert first is not None
+    assert contexts.make(RemoteKeys("https://b/", server_name="c"), ours) is first
+    own = contexts.make(RemoteKeys("https://a/", ca=ca), ours)
+    assert own is not first
+    assert contexts.make(RemoteKeys("https://b/", ca=ca), ()) is own, "what is trusted besides has no bearing on it"
+    assert contexts.make(RemoteKeys("https://a/"), ()) not in (first, own)
+    assert contexts.make(RemoteKeys("http://a/", tls=False), ours) is None
+    with pytest.raises(FetchError, match="without TLS"):
+        contexts.make(RemoteKeys("http://a/", tls=False, ca=ca), ours)
+
+
+def test_where_python_cannot_say_who_vouched_all_did() -> None:
+    """Before 3.13."""
+
+    class Writer:
+        def get_extra_info(self, name: str) -> object:
+            return object()
+
+    trusted = read_authorities(make_authority().pem + make_authority("another CA").pem)
+    assert _find_vouchers(Writer(), trusted) == {one.fingerprint for one in trusted}  # type: ignore[arg-type]
 
 
 def test_the_next_endpoint_is_tried() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from eastgate.model.keys import RemoteKeys, Retry
+from eastgate.pods.authorities import Authorities, read_authorities
 from sidecar.jwks.client import Failure, FetchError
 from sidecar.jwks.files import KeyFiles
 from sidecar.jwks.source import may_retry
@@ -400,6 +401,101 @@ def test_over_tls_with_the_sources_own_ca() -> None:
     asyncio.run(run())
 
 
+# --- authorities besides the system's ------------------------------------------------------------------------------
+
+
+def trust(*names: str) -> Authorities:
+    return read_authorities("".join(make_authority(name).pem for name in names)) if names else ()
+
+
+def test_trust_may_come_and_go() -> None:
+    """Without the authority there are no keys, with it at once; what it vouched for goes when it goes."""
+
+    async def run() -> None:
+        reports = Reports()
+        async with serve_keys(key_set("main"), make_authority("test CA").make_context("127.0.0.1")) as server:
+            source = RemoteKeys(f"https://127.0.0.1:{server.port}/keys", failed_refetch=60.0)
+            store = KeyStore(report=lambda *report: reports.append(report))
+            await store.fetch((source,))
+            assert store.held(source).problem == FAILED
+            store.trust(trust("test CA", "another CA"))
+            await store.fetch((source,))
+            assert kids(store, source) == ["main"], "not after the minute that a failed fetch waits for"
+            generation = store.held(source).generation
+            # One that had no part in it goes; the keys stay, and are not even fetched again.
+            store.trust(trust("test CA"))
+            await asyncio.sleep(0.1)
+            assert kids(store, source) == ["main"]
+            assert store.held(source).generation == generation
+            assert reports.results == ["tls", "success"]
+            store.trust(())
+            assert store.held(source).keys is None, "at once"
+            assert store.held(source).problem is None, "a request waits for the fetch, and is not refused unasked"
+            assert store.held(source).generation != generation
+            await store.fetch((source,))
+            assert store.held(source).problem == FAILED
+            assert reports.results == ["tls", "success", "tls"]
+            assert store.describe()[0].problem.startswith("certificate refused")
+            await store.close()
+
+    asyncio.run(run())
+
+
+def test_trust_that_ends_during_a_fetch_ends_for_its_answer() -> None:
+    async def run() -> None:
+        async with serve_keys(key_set("main"), make_authority("test CA").make_context("127.0.0.1")) as server:
+            source = RemoteKeys(f"https://127.0.0.1:{server.port}/keys", failed_refetch=60.0)
+            store = KeyStore()
+            store.trust(trust("test CA"))
+            server.delay = 0.2
+            fetching = asyncio.ensure_future(store.fetch((source,)))
+            await until(lambda: server.count == 1)
+            store.trust(())
+            await fetching
+            assert store.held(source).keys is None
+            await until(lambda: store.describe()[0].problem.startswith("certificate refused"))
+            store.trust(trust("test CA"))
+            await store.fetch((source,))
+            assert kids(store, source) == ["main"]
+            await store.close()
+
+    asyncio.run(run())
+
+
+def test_a_source_with_its_own_ca_is_not_concerned() -> None:
+    async def run() -> None:
+        async with serve_keys(key_set("main"), make_authority("test CA").make_context("127.0.0.1")) as server:
+            source = RemoteKeys(f"https://127.0.0.1:{server.port}/keys", ca=make_authority("test CA").pem)
+            strict = replace(source, ca=make_authority("another CA").pem, failed_refetch=60.0)
+            store = KeyStore()
+            store.trust(trust("test CA"))
+            await store.fetch((source, strict))
+            for authorities in ((), trust("test CA")):
+                store.trust(authorities)
+                await asyncio.sleep(0.05)
+                assert kids(store, source) == ["main"]
+                assert store.held(strict).problem == FAILED
+            await store.close()
+
+    asyncio.run(run())
+
+
+def test_kept_keys_are_used_while_who_vouched_for_them_is_trusted(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serve_keys(key_set("main"), make_authority("test CA").make_context("127.0.0.1")) as server:
+            source = RemoteKeys(f"https://127.0.0.1:{server.port}/keys", failed_refetch=60.0)
+            for authorities, expected in ((trust("test CA"), ["main"]), (trust("test CA"), ["main"]), ((), [])):
+                store = KeyStore(make_files(tmp_path))
+                store.trust(authorities)
+                await store.fetch((source,))
+                assert kids(store, source) == expected
+                await until(lambda: bool(list((tmp_path / "keys").glob("*.json"))))
+                await store.close()
+                server.behaviour = reply("HTTP/1.1 500 Oh\ncontent-length: 0")
+
+    asyncio.run(run())
+
+
 # --- files --------------------------------------------------------------------------------------------------------
 
 
@@ -455,7 +551,7 @@ def test_what_is_not_read_back(tmp_path: Path) -> None:
     asyncio.run(run())
     loaded = files.load(source, 1500.0, 600.0)
     assert loaded is not None
-    assert loaded[1] == 500.0
+    assert (loaded.age, loaded.vouched) == (500.0, frozenset())
     assert files.load(replace(source, ca="another"), 1500.0, 600.0) is None
     assert files.load(source, 1601.0, 600.0) is None, "too old"
     assert files.load(source, 900.0, 600.0) is None, "from the future"
@@ -464,7 +560,14 @@ def test_what_is_not_read_back(tmp_path: Path) -> None:
     assert files.load(source, 1500.0, 600.0) is None, "others can write it"
     path.chmod(0o600)
     text = path.read_text()
-    for bad in ("", "[]", text.replace("fetched", "other"), text.replace("1000.0", "true"), text.replace("RSA", "oct")):
+    for bad in (
+        "",
+        "[]",
+        text.replace("fetched", "other"),
+        text.replace("1000.0", "true"),
+        text.replace("vouched", "other"),
+        text.replace("RSA", "oct"),
+    ):
         path.write_text(bad)
         assert files.load(source, 1500.0, 600.0) is None, bad
     target = tmp_path / "elsewhere"
