@@ -17,10 +17,11 @@ import ipaddress
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import h11
 
+from eastgate.pods.names import HOOK_TOKEN_HEADER
 from sidecar.metrics import CONTENT_TYPE, Reading, render_page
 from sidecar.sockets import bind_socket
 
@@ -38,13 +39,14 @@ MAX_ANSWERING = 64
 
 MAX_WAITING = 256
 """The same for those that wait for somebody else, as probes for the app, counted apart: whoever has many of these asked
-at once must not make the sidecar itself look ill. They wait for one answer, and cost little."""
+at once must not make the sidecar itself look ill. They wait for one answer, and cost little. Where there are as many,
+whoever has the most gives way: the kubelet has few, and a stranger must not keep its probes out."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdminRequest:
     """``local``: the caller is on this host. ``browser``: the request was made by a page in a browser. ``agent``: the
-    caller's own name for itself.
+    caller's own name for itself. ``token``: what it shows in order to run a hook; never to be told or written down.
     """
 
     method: str
@@ -52,6 +54,7 @@ class AdminRequest:
     local: bool
     browser: bool
     agent: str = ""
+    token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class AdminAnswer:
     content_type: str = "text/plain; charset=utf-8"
     allow: str = ""
 
+
+_TOKEN_HEADER = HOOK_TOKEN_HEADER.lower().encode()
 
 type Handler = Callable[[AdminRequest], Awaitable[AdminAnswer]]
 
@@ -100,8 +105,9 @@ class AdminServer:
         self._server: asyncio.Server | None = None
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._idle: dict[asyncio.Task[None], None] = {}  # those that have not asked yet, in order of arrival
-        self._answering = {False: 0, True: 0}
-        """How many, of the usual and of the patient ones."""
+        self._answering = 0
+        self._waiting: dict[str, dict[asyncio.Task[None], None]] = {}
+        """The patient ones, by the address of the caller."""
 
     def route(self, method: str, path: str, handler: Handler, *, patient: bool = False) -> None:
         """Answer ``method path``. HEAD comes with GET. ``patient``: the handler bounds its own time."""
@@ -163,11 +169,14 @@ class AdminServer:
             answer = AdminAnswer(error.error_status_hint, b"bad request\n")
             method = "GET"
         else:
-            peer = writer.get_extra_info("peername")
-            request = _read_request(event, peer[0] if peer else "")
+            peer = (writer.get_extra_info("peername") or ("",))[0]
+            request = _read_request(event, peer)
             method = request.method
             self._idle.pop(task, None)
-            answer = await self._answer_among_others(request)
+            if self._find(request.path) in self._patient:
+                answer = await self._answer_patiently(request, task, peer)
+            else:
+                answer = await self._answer_among_others(request)
         headers = [
             (b"content-type", answer.content_type.encode()),
             (b"content-length", b"%d" % len(answer.body)),
@@ -183,15 +192,30 @@ class AdminServer:
         await asyncio.wait_for(writer.drain(), ANSWER_SECONDS)
 
     async def _answer_among_others(self, request: AdminRequest) -> AdminAnswer:
-        patient = self._find(request.path) in self._patient
-        if self._answering[patient] >= (MAX_WAITING if patient else MAX_ANSWERING):
+        if self._answering >= MAX_ANSWERING:
             return AdminAnswer(503, b"busy\n")
-        self._answering[patient] += 1
+        self._answering += 1
         try:
-            async with asyncio.timeout(None if patient else ANSWER_SECONDS):
+            async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._answer(request)
         finally:
-            self._answering[patient] -= 1
+            self._answering -= 1
+
+    async def _answer_patiently(self, request: AdminRequest, task: asyncio.Task[None], peer: str) -> AdminAnswer:
+        if sum(map(len, self._waiting.values())) >= MAX_WAITING:
+            most = max(self._waiting.values(), key=len)
+            if len(most) <= len(self._waiting.get(peer, ())) + 1:
+                return AdminAnswer(503, b"busy\n")
+            last, _ = most.popitem()
+            last.cancel()
+        own = self._waiting.setdefault(peer, {})
+        own[task] = None
+        try:
+            return await self._answer(request)
+        finally:
+            own.pop(task, None)
+            if not own and self._waiting.get(peer) is own:
+                del self._waiting[peer]
 
     async def _answer(self, request: AdminRequest) -> AdminAnswer:
         methods = self._routes.get(self._find(request.path))
@@ -234,8 +258,8 @@ def _read_request(event: h11.Request, peer: str) -> AdminRequest:
     headers = {bytes(name): bytes(value) for name, value in event.headers}
     path = event.target.partition(b"?")[0].decode("latin-1")
     browser = b"origin" in headers or b"sec-fetch-site" in headers
-    agent = headers.get(b"user-agent", b"").decode("latin-1")
-    return AdminRequest(event.method.decode("ascii"), path, _is_local(peer), browser, agent)
+    agent, token = (headers.get(name, b"").decode("latin-1") for name in (b"user-agent", _TOKEN_HEADER))
+    return AdminRequest(event.method.decode("ascii"), path, _is_local(peer), browser, agent, token)
 
 
 def _is_local(peer: str) -> bool:

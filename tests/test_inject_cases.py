@@ -31,6 +31,8 @@ from webhook.injections.workloads import TEMPLATES
 CASES = Path(__file__).parent / "cases" / "inject"
 GOLDEN = sorted(path for path in (CASES / "golden").glob("*.yaml") if not path.name.endswith(".injected.yaml"))
 
+TOKEN = "0000000000-a-token-for-tests"
+
 app = typer.Typer()
 app.command()(inject)
 
@@ -79,7 +81,8 @@ def list_pods(documents: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_golden(path: Path) -> None:
-    code, output, _ = run("-f", str(path), "--image", "registry.example.com/eastgate-sidecar:1.0.0")
+    options = ("--image", "registry.example.com/eastgate-sidecar:1.0.0", "--hook-token", TOKEN)
+    code, output, _ = run("-f", str(path), *options)
     assert code == 0
     output = output.replace(f'"version":"{__version__}"', '"version":"VERSION"')
     golden = path.with_suffix(".injected.yaml")
@@ -168,6 +171,7 @@ def test_several_files_a_folder_and_standard_input(tmp_path: Path) -> None:
         (["-f", "-", "--image", "Not An Image"], "Not An Image"),
         (["-f", "-", "--namespace-label", "disabled"], "disabled"),
         (["-f", "-", "-o", "toml"], "toml"),
+        (["-f", "-", "--hook-token", "short"], "16 to 128"),
         ([], "filename"),
     ],
 )
@@ -176,6 +180,31 @@ def test_wrong_usage(arguments: list[str], part: str) -> None:
     assert code == 2
     assert output == ""
     assert part in said
+
+
+HOOKED = """
+apiVersion: v1
+kind: Pod
+metadata: {name: a, annotations: {eastgate.dev/policies: "*"}}
+spec: {containers: [{name: app, image: x, lifecycle: {preStop: {httpGet: {port: 80}}}}]}
+"""
+
+
+def test_the_token_of_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new one each time, kept where there is one, and the same each time for who says which."""
+    first, second = (run("-f", "-", text=HOOKED)[1] for _ in range(2))
+    assert first != second
+    assert run("-f", "-", text=first) == (0, first, "")
+    monkeypatch.setenv("EASTGATE_HOOK_TOKEN", TOKEN)
+    third, fourth = (run("-f", "-", text=HOOKED)[1] for _ in range(2))
+    assert third == fourth
+    (pod,) = read(third)
+    assert probes_of(pod)["app/prestop"]["token"] == TOKEN
+    assert run("-f", "-", text=first)[1] == first
+    monkeypatch.setenv("EASTGATE_HOOK_TOKEN", "a secret, if a bad one")
+    code, output, said = run("-f", "-", text=HOOKED)
+    assert (code, output) == (2, "")
+    assert "bad one" not in said
 
 
 def test_through_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

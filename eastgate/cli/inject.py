@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from webhook.injections.verdicts import Context, Path
     from webhook.injections.workloads import Injected, Outcome
 
+POD_SECURITY = "pod-security.kubernetes.io/enforce"
+"""Label of a namespace: the Pod Security Standard that is enforced there, after mutation."""
+
 DEFAULT_IMAGE = f"eastgate-sidecar:{__version__}"
 
 
@@ -63,37 +66,56 @@ def inject(
         bool,
         typer.Option("--native/--no-native", help="Native sidecar, or the classic form for a Kubernetes before 1.29."),
     ] = True,
+    hook_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="EASTGATE_HOOK_TOKEN",
+            metavar="TOKEN",
+            help="What the kubelet shows the sidecar to run `httpGet` hooks; a secret. Give one for an output that is "
+            "the same each time. Default: a new one for each pod that has such hooks and no token.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Inject the sidecar into manifests, as the webhook would do with their pods.
 
     Reads Pods and whatever has a pod template (Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob,
-    ReplicationController, PodTemplate, List); other kinds pass through. Pods without `eastgate.dev/policies` are left
-    as they are, with a warning. Exit code 1 if a pod is refused: nothing is printed then.
+    ReplicationController, PodTemplate, DeploymentConfig, List); other kinds pass through. Pods without
+    `eastgate.dev/policies` are left as they are, with a warning. Exit code 1 if a pod is refused: nothing is printed
+    then.
 
     \b
     [bold]Examples[/bold]
     eastgate inject -f deployment.yaml | kubectl apply -f -
     kubectl get deployment httpbin -o yaml | eastgate inject -f - -o patch
     """  # noqa: D301 (the mark keeps the lines)
+    from eastgate.cli.manifests import normalise
     from eastgate.cli.terminal import write_diagnostics
     from eastgate.pods.annotations import IMAGE_ACCEPTED, read_image
+    from eastgate.pods.probes import TOKEN_ACCEPTED, is_token
 
     require_paths(filename, "--filename")
     try:
         read_image(image)
     except ValueError:
         raise refuse("--image", image, IMAGE_ACCEPTED) from None
+    if hook_token is not None and not is_token(hook_token):
+        # Not shown: it is a secret, if a bad one.
+        raise typer.BadParameter(f"is not accepted; accepted: {TOKEN_ACCEPTED}", param_hint="--hook-token")
+    locate()
     sources, values, diagnostics = _read(filename)
-    documents = [value.plain() for value in values]
+    # Numbers as they will be written: what is `1.9006e4` here is a user of 19006 in the cluster.
+    documents = [normalise(value.plain()) for value in values]
     results: list[Injected] = []
     if not has_errors(diagnostics):
-        locate()
+        from webhook.admissions.tokens import make_token
         from webhook.injections.workloads import inject_documents
 
         choose = _make_chooser(documents, namespace_label, namespace, image, native=native)
-        results, outcomes = inject_documents(documents, choose)
+        results, outcomes = inject_documents(documents, choose, lambda: hook_token or make_token())
+        strict = _find_strict_namespaces(documents)
         for outcome in outcomes:
-            diagnostics += _report(outcome, values[outcome.document])
+            diagnostics += _report(outcome, values[outcome.document], strict)
     write_diagnostics(diagnostics, sources)
     if has_errors(diagnostics):
         raise typer.Exit(1)
@@ -114,14 +136,40 @@ def _read(paths: list[str]) -> tuple[list[tuple[str, str]], list[Value], list[Di
         why = f"not UTF-8 text: {error.reason}"
         return [], [], [Diagnostic(Position("<stdin>", 1), Severity.ERROR, "unreadable", why)]
     values = [value for name, text in sources for value in read_documents(name, text, found, open_lists=False)]
-    for value in values:
-        if not isinstance(value.get("kind"), str) or not isinstance(value.get("apiVersion"), str):
-            message = "not a Kubernetes object; accepted: a mapping with `apiVersion` and `kind`"
-            found.append(Diagnostic(value.position, Severity.ERROR, "no-object", message))
+    found += [fault for value in values for fault in _check_shape(value)]
     if not values and not found:
         where = sources[0][0] if sources else paths[0]
         found.append(Diagnostic(Position(where, 1), Severity.ERROR, "no-objects", "there is no object here"))
     return sources, values, found
+
+
+def _check_shape(value: Value) -> Iterator[Diagnostic]:
+    """Whatever is not read as an object, and so not injected, must not look as if it were."""
+    kind = value.get("kind")
+    if not isinstance(kind, str) or not isinstance(value.get("apiVersion"), str):
+        message = "not a Kubernetes object; accepted: a mapping with `apiVersion` and `kind`"
+        yield Diagnostic(value.position, Severity.ERROR, "no-object", message)
+        return
+    items = value.data.get("items")
+    if items is None or items.data is None or not _holds_pods(kind):
+        return
+    if not isinstance(items.data, list):
+        message = f"items: expected a list of objects, found {items.kind}: nothing in it is read"
+        yield Diagnostic(items.position, Severity.ERROR, "no-object", message, kind, "items")
+        return
+    for item in items.data:
+        if kind == "List":
+            yield from _check_shape(item)
+        elif not isinstance(item.data, dict):
+            message = f"{item.path}: expected an object, found {item.kind}"
+            yield Diagnostic(item.position, Severity.ERROR, "no-object", message, kind, item.path)
+
+
+def _holds_pods(kind: str) -> bool:
+    """Whether it is a list of objects: anybody's kind may be called a ``ShoppingList``."""
+    from webhook.injections.workloads import TEMPLATES
+
+    return kind == "List" or any(kind == f"{one}List" for _, one in TEMPLATES)
 
 
 def _make_chooser(
@@ -155,9 +203,16 @@ def _find_namespaces(documents: list[Mapping[str, Any]]) -> Iterator[Mapping[str
             yield metadata
 
 
-def _report(outcome: Outcome, document: Value) -> Iterator[Diagnostic]:
+def _find_strict_namespaces(documents: list[Mapping[str, Any]]) -> Mapping[str, str]:
+    """Those that admit no container with ``NET_ADMIN``: name and what they enforce."""
+    found = ((one["name"], one["labels"].get(POD_SECURITY)) for one in _find_namespaces(documents))
+    return {name: level for name, level in found if level in ("baseline", "restricted")}
+
+
+def _report(outcome: Outcome, document: Value, strict: Mapping[str, str]) -> Iterator[Diagnostic]:
     """What there is to say about one pod, each where it stands in the file."""
-    from webhook.injections.verdicts import Refusal, Skip
+    from eastgate.pods.names import INIT_CONTAINER
+    from webhook.injections.verdicts import Injection, Refusal, Skip
 
     verdict = outcome.verdict
     if isinstance(verdict, Refusal):
@@ -168,6 +223,9 @@ def _report(outcome: Outcome, document: Value) -> Iterator[Diagnostic]:
     warnings = verdict.warnings
     if isinstance(verdict, Skip) and not warnings:
         warnings = (f"not injected: {verdict.message}",)
+    if isinstance(verdict, Injection) and outcome.namespace in strict:
+        level = f"`{POD_SECURITY}` of `{outcome.namespace}` is `{strict[outcome.namespace]}`"
+        warnings = (*warnings, f"{level}: no pod with `{INIT_CONTAINER}`, which has NET_ADMIN, is admitted there")
     for message in warnings:
         place = _locate(document, outcome.path)
         yield Diagnostic(place, Severity.WARNING, "injection", message, outcome.subject)

@@ -52,6 +52,9 @@ DEFAULT_RESOURCES: Mapping[str, str] = {
 MAX_POLICIES = 64
 """Names in one list. Nobody has so many policies on one workload; annotations of a pod may have 256 KiB."""
 
+MAX_UNKNOWN = 16
+"""Unknown keys that get a word each. Looking for what was meant takes time, and a pod can have thousands of them."""
+
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _POLICY = re.compile(
     rf"(?:(?P<namespace>{_LABEL})/)?(?P<name>\*|[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*)"
@@ -219,9 +222,8 @@ class _Reader:
 
     def refuse_unknown(self) -> None:
         """Keys under our prefix that are none of ours: what is misspelt would otherwise protect nothing."""
-        for key in self.annotations:
-            if key in SETTINGS_KEYS:
-                continue
+        unknown = [key for key in self.annotations if key not in SETTINGS_KEYS]
+        for key in unknown[:MAX_UNKNOWN]:
             if key == names.INJECT_LABEL:
                 self.blame(key, f"a label `{key}` of the pod", "stands among the annotations")
             elif key == names.INJECTION_LABEL:
@@ -229,6 +231,8 @@ class _Reader:
             else:
                 near = suggest_name(key, SETTINGS_KEYS)
                 self.blame(key, ", ".join(SETTINGS_KEYS), f"stands under an unknown key{near}")
+        if more := unknown[MAX_UNKNOWN:]:
+            self.blame(more[0], ", ".join(SETTINGS_KEYS), f"stands under an unknown key, as {len(more) - 1} more do")
 
     def text(self, key: str) -> str | None:
         """The value where it is a string; in a cluster it always is, in a file an unquoted one is something else."""

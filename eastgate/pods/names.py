@@ -99,6 +99,8 @@ APP_PROBE_PATH: Final = "/app-probe/"
 """``/app-probe/<container>/<readyz|livez|startupz>``."""
 APP_HOOK_PATH: Final = "/app-hook/"
 """``/app-hook/<container>/<poststart|prestop>``."""
+HOOK_TOKEN_HEADER: Final = "Eastgate-Hook-Token"  # noqa: S105 (a name)
+"""In ``httpHeaders`` of a rewritten hook: who does not send it is not the kubelet. Its value is a secret of the pod."""
 
 # --- the installation -----------------------------------------------------------------------------------------------
 SYSTEM_NAMESPACE: Final = "eastgate-system"

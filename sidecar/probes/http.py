@@ -139,7 +139,9 @@ async def _exchange(
 ) -> Answer:
     protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
     try:
-        request = h11.Request(method="GET", target=target, headers=[*headers, ("Connection", "close")])
+        # Go sends what is no ASCII as it is, in UTF-8, and without the blanks around it.
+        written = [(name.encode(), value.strip(" \t").encode()) for name, value in headers]
+        request = h11.Request(method="GET", target=target, headers=[*written, (b"Connection", b"close")])
         writer.write((protocol.send(request) or b"") + (protocol.send(h11.EndOfMessage()) or b""))
         return await _read_answer(protocol, reader)
     except h11.LocalProtocolError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +56,7 @@ def make_pod(name: str, namespace: str, **metadata: Any) -> dict[str, Any]:
                     "ports": [{"name": "http", "containerPort": 8080}],
                     "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 3},
                     "livenessProbe": {"tcpSocket": {"port": 8080}},
+                    "lifecycle": {"preStop": {"httpGet": {"path": "/bye", "port": "http"}}},
                     "securityContext": dict(RESTRICTED),
                 }
             ],
@@ -88,6 +91,55 @@ def test_a_pod_is_injected_exactly_once(environment: Environment, webhook: Progr
     assert json.loads(pod["metadata"]["annotations"]["eastgate.dev/status"])["version"]
 
 
+def test_a_hook_has_the_token_of_its_pod(environment: Environment, webhook: Program) -> None:
+    """Nobody but the kubelet is told; a pod that is copied with it keeps it."""
+    namespace = environment.create_namespace("inject-hooks", "enabled")
+    pod = create(environment, make_pod("app", namespace))
+    hook = pod["spec"]["containers"][0]["lifecycle"]["preStop"]["httpGet"]
+    assert (hook["path"], hook["port"]) == ("/app-hook/app/prestop", 19020)
+    (header,) = hook["httpHeaders"]
+    assert header["name"] == "Eastgate-Hook-Token"
+    assert list_probes(pod)["app/prestop"]["token"] == header["value"]
+    assert header["value"] not in json.dumps(pod["metadata"]["annotations"])
+    copied = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "copy", "namespace": namespace}}
+    copied["metadata"] |= {"annotations": pod["metadata"]["annotations"]}  # type: ignore[operator]
+    assert create(environment, {**copied, "spec": pod["spec"]})["spec"] == pod["spec"]
+    # Of before there were tokens: it gets one as it is created.
+    del hook["httpHeaders"]
+    sidecar = next(one for one in pod["spec"]["initContainers"] if one["name"] == SIDECAR)
+    variable = next(one for one in sidecar["env"] if one["name"] == "EASTGATE_APP_PROBES")
+    table = json.loads(variable["value"])
+    del table["app/prestop"]["token"]
+    variable["value"] = json.dumps(table)
+    copied["metadata"]["name"] = "old"  # type: ignore[index]
+    old = create(environment, {**copied, "spec": pod["spec"]})
+    (another,) = old["spec"]["containers"][0]["lifecycle"]["preStop"]["httpGet"]["httpHeaders"]
+    assert list_probes(old)["app/prestop"]["token"] == another["value"] != header["value"]
+
+
+def list_probes(pod: dict[str, Any]) -> dict[str, Any]:
+    sidecar = next(one for one in pod["spec"]["initContainers"] if one["name"] == SIDECAR)
+    table: dict[str, Any] = json.loads(
+        next(one["value"] for one in sidecar["env"] if one["name"] == "EASTGATE_APP_PROBES")
+    )
+    return table
+
+
+def test_what_was_injected_offline_is_left_as_it_is(environment: Environment, webhook: Program, tmp_path: Path) -> None:
+    namespace = environment.create_namespace("inject-offline", "enabled")
+    (tmp_path / "pod.json").write_text(json.dumps(make_pod("app", namespace)))
+    command = [sys.executable, "-m", "eastgate", "inject", "-f", str(tmp_path / "pod.json"), "-o", "json"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+    offline = json.loads(done.stdout)
+    pod = create(environment, offline)
+    hook = ("lifecycle", "preStop", "httpGet", "httpHeaders")
+    apps = [one["spec"]["containers"][0] for one in (offline, pod)]
+    for key in hook:
+        apps = [one[key] for one in apps]
+    assert apps[0] == apps[1]
+    assert list_probes(pod) == list_probes(offline)
+
+
 def test_a_pod_that_does_not_ask_is_left_alone(environment: Environment, webhook: Program) -> None:
     namespace = environment.create_namespace("inject-quiet", "enabled")
     pod = make_pod("app", namespace)
@@ -119,8 +171,7 @@ def test_another_webhook_adds_a_container(
     probes = {one["name"]: one["readinessProbe"]["httpGet"] for one in pod["spec"]["containers"]}
     assert probes[ADDED]["path"] == f"/app-probe/{ADDED}/readyz"
     assert probes["app"]["path"] == "/app-probe/app/readyz"
-    sidecar = next(one for one in pod["spec"]["initContainers"] if one["name"] == SIDECAR)
-    table = json.loads(next(one["value"] for one in sidecar["env"] if one["name"] == "EASTGATE_APP_PROBES"))
+    table = list_probes(pod)
     assert {f"{ADDED}/readyz", "app/readyz", "app/livez"} <= set(table)
 
 
@@ -207,6 +258,26 @@ def test_a_clash_of_names_or_ids_is_refused(environment: Environment, webhook: P
     pod["spec"]["containers"].append({"name": SIDECAR, "image": "evil:1", "securityContext": dict(RESTRICTED)})
     with pytest.raises(KubectlError, match=SIDECAR):
         create(environment, pod)
+
+
+def test_what_kubectl_debug_may_do(environment: Environment, webhook: Program) -> None:
+    """Anything but be the sidecar, or put something among its files."""
+    namespace = environment.create_namespace("inject-debug", "enabled")
+    create(environment, make_pod("app", namespace))
+
+    def debug(name: str, **fields: Any) -> str:
+        patch = json.dumps({"spec": {"ephemeralContainers": [{"name": name, "image": "debug:1", **fields}]}})
+        done = environment.try_kubectl(
+            *("patch", "pod", "app", "-n", namespace, "--subresource=ephemeralcontainers", "--type=strategic"),
+            *("-p", patch),
+        )
+        return "" if done.returncode == 0 else done.stderr
+
+    assert "`19006` is the sidecar's own" in debug("as-the-sidecar", securityContext={"runAsUser": 19006})
+    mounts = [{"name": "eastgate-state", "mountPath": "/keys"}]
+    assert "`eastgate-state` is a volume of the sidecar" in debug("among-its-files", volumeMounts=mounts)
+    assert debug("plain", targetContainerName="app") == ""
+    assert debug("network", securityContext={"capabilities": {"add": ["NET_ADMIN"]}}) == ""
 
 
 def test_enforced_admits_nothing_without_a_sidecar(environment: Environment, webhook: Program) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eastgate.pods import names
 from eastgate.pods.probes import HOOK_NAMES, PROBE_NAMES, AppProbe, from_json
-from tests.unit.webhook.injections.scenes import apply_independently, container, environment, status_of
+from tests.unit.webhook.injections.scenes import apply_independently, container, environment, make_token, status_of
 from webhook.injections.patches import apply
 from webhook.injections.pod import inject_pod
 from webhook.injections.verdicts import Context, Injection
@@ -102,7 +102,7 @@ def pods(draw: st.DrawFn) -> dict[str, Any]:
 
 def run(pod: dict[str, Any], context: Context) -> tuple[Injection, dict[str, Any]]:
     before = json.dumps(pod)
-    verdict = inject_pod(pod, context)
+    verdict = inject_pod(pod, context, make_token)
     assert isinstance(verdict, Injection), verdict
     assert json.dumps(pod) == before
     injected = apply_independently(pod, verdict.patch)
@@ -204,14 +204,14 @@ def test_another_webhook_in_between(pod: dict[str, Any], context: Context, data:
 def test_anything_at_all_is_judged(pod: Any, context: Context) -> None:
     for one in (pod, {"metadata": pod, "spec": pod}, {"spec": {"containers": [pod]}}):
         if isinstance(one, dict):
-            inject_pod(one, context)
+            inject_pod(one, context, make_token)
 
 
 @MANY
 @given(st.dictionaries(st.sampled_from(["name", "ports", "env", "lifecycle", "readinessProbe", "securityContext", "volumeMounts", "resources", "image", "args", "restartPolicy"]), junk | st.just(names.SIDECAR_CONTAINER) | st.just(names.INIT_CONTAINER)), pods(), contexts)  # fmt: skip
 def test_a_container_of_any_shape_is_judged(shape: dict[str, Any], pod: dict[str, Any], context: Context) -> None:
     pod["spec"]["containers"].append(shape)
-    inject_pod(pod, context)
+    inject_pod(pod, context, make_token)
     _, injected = run({**pod, "spec": {**pod["spec"], "containers": pod["spec"]["containers"][:-1]}}, context)
     container(injected, names.SIDECAR_CONTAINER).update(shape)
-    inject_pod(injected, context)
+    inject_pod(injected, context, make_token)

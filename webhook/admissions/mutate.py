@@ -20,11 +20,18 @@ import msgspec
 from webhook.admissions.pod_reviews import read_object
 from webhook.admissions.replicas import Replicas
 from webhook.admissions.review import CREATE, UPDATE, Review, Verdict, allow, refuse
+from webhook.admissions.tokens import make_token
 from webhook.injections.pod import inject_pod
 from webhook.injections.updates import restore_handlers
 from webhook.injections.verdicts import Context, Injection, Refusal, Skip
 
 LOG = logging.getLogger(__name__)
+
+
+def inject_with_token(pod: Mapping[str, object], context: Context) -> Injection | Skip | Refusal:
+    """What becomes of a pod. With hooks it gets a new token; replicas may share one (``replicas``)."""
+    return inject_pod(pod, context, make_token)
+
 
 type Inject = Callable[[Mapping[str, object], Context], Injection | Skip | Refusal]
 
@@ -36,7 +43,7 @@ def mutate_pod(
     pod: Mapping[str, object],
     context: Context,
     *,
-    inject: Inject = inject_pod,
+    inject: Inject = inject_with_token,
     replicas: Replicas | None = None,
 ) -> Verdict:
     """The verdict on a pod. ``context`` is that of its namespace; ``replicas`` remembers verdicts on pods like it."""

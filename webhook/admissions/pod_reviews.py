@@ -18,6 +18,7 @@ import msgspec
 
 from eastgate.pods.names import CONTAINERS
 from webhook.admissions.review import (
+    TOO_DEEP,
     Envelope,
     NotAReviewError,
     Review,
@@ -126,8 +127,10 @@ def read_object(raw: msgspec.Raw) -> object:
     """The JSON of ``request.object`` or ``request.oldObject`` as plain data. Raises ``NotAReviewError``."""
     try:
         return _decode_any(raw)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
-        raise explain_body(bytes(raw), error) from None
+    except RecursionError:
+        raise NotAReviewError(400, TOO_DEEP) from None
+    except (msgspec.MsgspecError, UnicodeError, ValueError) as error:
+        raise NotAReviewError(400, f"the object in the review cannot be read: {error}") from None
 
 
 def _as_dict(pod: _Pod | None) -> dict[str, object]:

@@ -4,8 +4,12 @@ The sidecar follows some annotations as it runs; the others were used up when th
 them should know that nothing comes of it. Only what a change brings is judged: a pod that is as it was, or is being
 deleted, or is written to by kubelet, is never refused.
 
-An ephemeral container with the sidecar's own user could speak past the redirection, which exempts that user.
-Knows: annotations and users of pods. Must not know: how pods are injected, or what the sidecar does with the values.
+An ephemeral container with the sidecar's own user or one of its volumes could reach into the sidecar: its memory, or
+the key sets that it keeps. Rights with which one could take the redirection away are refused in `enforced` namespaces,
+by an admission policy that needs no webhook: `kubectl debug` has to work while this one is away.
+
+Knows: annotations, users and volumes of pods. Must not know: how pods are injected, or what the sidecar does with the
+values.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ def judge_pod_update(
         return allow("not-an-update", outcome="skipped")
     if review.subResource == _EPHEMERAL:
         faults = list(_judge_ephemeral(pod, before))
-        return refuse("proxy-user", faults) if faults else allow("fine")
+        return refuse(faults[0][0], (message for _, message in faults)) if faults else allow("fine")
     if review.subResource:
         return allow("subresource", outcome="skipped")
     if _metadata(pod).get("deletionTimestamp"):
@@ -71,19 +75,23 @@ def _warn(changed: list[str], new: Mapping[str, object], *, injected: bool) -> I
         yield f"{names.POLICIES} is removed: the sidecar stays until the pod is created anew"
 
 
-def _judge_ephemeral(pod: Mapping[str, object], before: Mapping[str, object]) -> Iterator[str]:
+def _judge_ephemeral(pod: Mapping[str, object], before: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Reason and message of each fault."""
     known = {one.get("name") for one in _ephemeral(before)}
     for container in _ephemeral(pod):
         if container.get("name") in known:
             continue  # nobody can change or remove it any more
+        place = f"spec.ephemeralContainers[{container.get('name')}]"
         security = container.get("securityContext")
         for field in _USERS:
             if isinstance(security, Mapping) and security.get(field) == names.PROXY_ID:
-                yield (
-                    f"spec.ephemeralContainers[{container.get('name')}].securityContext.{field}: `{names.PROXY_ID}` is "
-                    "the sidecar's own, which redirection exempts: the container could speak past it; accepted: any "
-                    "other id"
-                )
+                message = "is the sidecar's own: the container could reach into it; accepted: any other id"
+                yield "proxy-user", f"{place}.securityContext.{field}: `{names.PROXY_ID}` {message}"
+        mounts = container.get("volumeMounts")
+        for mount in mounts if isinstance(mounts, list) else ():
+            if isinstance(mount, Mapping) and mount.get("name") in names.VOLUMES:
+                message = f"`{mount['name']}` is a volume of the sidecar; accepted: any other"
+                yield "proxy-volume", f"{place}.volumeMounts: {message}"
 
 
 def _ephemeral(pod: Mapping[str, object]) -> list[Mapping[str, object]]:

@@ -26,6 +26,8 @@ MAX_WARNINGS: Final = 4096
 MAX_MESSAGE: Final = 8192
 """Characters. What is longer than this nobody reads in a terminal; the API server has no limit of its own."""
 
+TOO_DEEP: Final = "the document is nested more deeply than any object of the API server"
+
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
 CREATE: Final = "CREATE"
@@ -164,7 +166,7 @@ def explain_body(body: bytes, error: Exception) -> NotAReviewError:
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
         pass  # the first error has told the same
     if isinstance(error, RecursionError):
-        return NotAReviewError(400, "the document is nested more deeply than any object of the API server")
+        return NotAReviewError(400, TOO_DEEP)
     if isinstance(error, msgspec.MsgspecError):  # it names the place and the type, never the value
         return NotAReviewError(400, f"not an {KIND}: {error}")
     return NotAReviewError(400, f"not an {KIND}: the text is not UTF-8")

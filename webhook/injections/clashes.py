@@ -134,10 +134,10 @@ def _judge_container(container: Container) -> list[Problem]:
 def _judge_port(path: Path, port: Mapping[str, Any]) -> list[Problem]:
     problems = []
     number = port.get("containerPort")
-    if isinstance(number, int) and number in names.OWN_PORTS and is_tcp(port):
+    if isinstance(number, int | float) and number in names.OWN_PORTS and is_tcp(port):
         where = show_path((*path, "containerPort"))
         listed = ", ".join(str(one) for one in sorted(names.OWN_PORTS))
-        message = f"{where}: `{number}` is a port of the sidecar; accepted: any but {listed}"
+        message = f"{where}: `{int(number)}` is a port of the sidecar; accepted: any but {listed}"
         problems.append(Problem("port-clash", message, (*path, "containerPort")))
     if port.get("name") in (ADMIN_PORT_NAME, INBOUND_PORT_NAME):
         where = show_path((*path, "name"))
@@ -147,7 +147,7 @@ def _judge_port(path: Path, port: Mapping[str, Any]) -> list[Problem]:
 
 
 def _is_reserved(number: object) -> bool:
-    return isinstance(number, int) and number == names.PROXY_ID
+    return isinstance(number, int | float) and number == names.PROXY_ID
 
 
 def _reserved(path: Path) -> Problem:

@@ -6,6 +6,10 @@ would always succeed. So it asks the sidecar, which asks the app as the pod's au
 thresholds, its own grace period) stays, with fields that this version does not know. A rewritten handler sets no
 ``host``: Pod Security ``baseline`` forbids it.
 
+A hook does something, and whoever reaches the admin port could have it done. So a rewritten hook has a token among its
+``httpHeaders``, the same for all hooks of a pod, and the sidecar runs none without it. The kubelet sends the headers of
+hooks since Kubernetes 1.26 (kubernetes/kubernetes#86139). A token that is there already is kept.
+
 Left alone, with a warning: a named port that the container does not have; a handler with a ``host`` of its own, which
 the kubelet would dial from the node; what has to succeed before the sidecar starts. Precedent: Istio's probe rewriting.
 """
@@ -13,7 +17,7 @@ the kubelet would dial from the node; what has to succeed before the sidecar sta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eastgate.pods import names, probes
@@ -38,6 +42,13 @@ class Rewriting:
     table: dict[str, AppProbe] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    token: str = field(default="", repr=False)
+
+    def choose_token(self, make_token: Callable[[], str]) -> str:
+        """That of the pod's hooks; a new one where none of them has one yet."""
+        if not self.token:
+            self.token = next((one.token for one in self.table.values() if one.token), "") or make_token()
+        return self.token
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,12 @@ class Handler:
     @property
     def target(self) -> str:
         """The path that stands for it on the admin port."""
-        return (names.APP_PROBE_PATH if self.name in probes.PROBE_NAMES else names.APP_HOOK_PATH) + self.key
+        return (names.APP_HOOK_PATH if self.is_hook else names.APP_PROBE_PATH) + self.key
+
+    @property
+    def is_hook(self) -> bool:
+        """Whether it does something, and does not only ask how the app is."""
+        return self.name in probes.HOOK_NAMES
 
 
 class LeftAloneError(Exception):
@@ -71,19 +87,21 @@ def rewrite_handlers(
     settings: Settings,
     known: Mapping[str, AppProbe],
     is_early: Callable[[Container], bool],
+    make_token: Callable[[], str],
 ) -> Rewriting:
     """Lead the handlers of these containers to the sidecar. ``known`` is the table of an earlier call; ``is_early``
-    says which containers start before the sidecar does.
+    says which containers start before the sidecar does; ``make_token`` is asked where there is a hook and no token.
     """
     result = Rewriting(table=dict(known))
     exposed = []
     for container in containers:
         for handler in list_handlers(container):
-            if not settings.rewrite_probes and not leads_to_sidecar(handler):
-                if _is_intercepted(handler, settings):
-                    exposed.append(show_path(handler.path))
-                continue
-            _rewrite(view, handler, settings, result, early=is_early(container))
+            if leads_to_sidecar(handler):
+                _keep(handler, result, make_token)
+            elif settings.rewrite_probes:
+                _rewrite(view, handler, settings, result, make_token, early=is_early(container))
+            elif _is_intercepted(handler, settings):
+                exposed.append(show_path(handler.path))
     if exposed:
         more = f" and {len(exposed) - 3} more" if len(exposed) > 3 else ""
         result.warnings.append(
@@ -128,17 +146,40 @@ def _list_kinds(data: Mapping[str, Any]) -> list[str]:
     return [kind for kind in HANDLER_KINDS if data.get(kind) is not None]
 
 
-def _rewrite(view: PodView, handler: Handler, settings: Settings, result: Rewriting, *, early: bool) -> None:
-    if leads_to_sidecar(handler):
-        path = map_of(handler.data["httpGet"]).get("path")
-        if path != handler.target or handler.key not in result.table:
-            where = show_path(handler.path)
-            message = (
-                f"{where}: {quote(path)} on port {names.ADMIN_PORT} is what Eastgate makes of a probe, and what it was "
-                "before is not known; accepted: the app's own probe"
-            )
-            result.problems.append(Problem("name-clash", message, handler.path))
+def _keep(handler: Handler, result: Rewriting, make_token: Callable[[], str]) -> None:
+    """One that was rewritten by an earlier call. A hook that has no token, or not the table's, is given it."""
+    request = map_of(handler.data["httpGet"])
+    path = request.get("path")
+    if path != handler.target or handler.key not in result.table:
+        message = (
+            f"{show_path(handler.path)}: {quote(path)} on port {names.ADMIN_PORT} is what Eastgate makes of a probe, "
+            "and what it was before is not known; accepted: the app's own probe"
+        )
+        result.problems.append(Problem("name-clash", message, handler.path))
         return
+    if not handler.is_hook:
+        return
+    app_probe = result.table[handler.key]
+    token = app_probe.token or result.choose_token(make_token)
+    result.table[handler.key] = replace(app_probe, token=token)
+    headers = _make_headers(token)
+    if request.get("httpHeaders") != headers:
+        result.operations.append(add((*handler.path, "httpGet", "httpHeaders"), headers))
+
+
+def _make_headers(token: str) -> list[dict[str, str]]:
+    return [{"name": names.HOOK_TOKEN_HEADER, "value": token}]
+
+
+def _rewrite(
+    view: PodView,
+    handler: Handler,
+    settings: Settings,
+    result: Rewriting,
+    make_token: Callable[[], str],
+    *,
+    early: bool,
+) -> None:
     try:
         app_probe = read_handler(view, handler)
         if not settings.intercepts(app_probe.port):
@@ -148,9 +189,13 @@ def _rewrite(view: PodView, handler: Handler, settings: Settings, result: Rewrit
     except LeftAloneError as error:
         result.warnings.append(f"{show_path(handler.path)} is left as it is: {error}")
         return
-    result.table[handler.key] = app_probe
     rest = {key: value for key, value in handler.data.items() if key not in HANDLER_KINDS}
-    request = {"path": handler.target, "port": names.ADMIN_PORT, "scheme": "HTTP"}
+    request: dict[str, Any] = {"path": handler.target, "port": names.ADMIN_PORT, "scheme": "HTTP"}
+    if handler.is_hook:
+        token = result.choose_token(make_token)
+        app_probe = replace(app_probe, token=token)
+        request["httpHeaders"] = _make_headers(token)
+    result.table[handler.key] = app_probe
     result.operations.append(add(handler.path, {"httpGet": request, **rest}))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -43,8 +43,12 @@ EVICTABLE_VOLUMES = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volume
 """A node with a pod that has an emptyDir is not scaled down unless the pod says that the volume does not matter."""
 
 
-def inject_pod(pod: Mapping[str, object], context: Context) -> Injection | Skip | Refusal:
-    """What becomes of a pod. The pod itself is not changed."""
+def inject_pod(
+    pod: Mapping[str, object], context: Context, make_token: Callable[[], str]
+) -> Injection | Skip | Refusal:
+    """What becomes of a pod. The pod itself is not changed. ``make_token`` is asked for a secret where the pod has
+    hooks and none yet.
+    """
     try:
         view = read_view(pod)
     except MalformedError as error:
@@ -67,10 +71,12 @@ def inject_pod(pod: Mapping[str, object], context: Context) -> Injection | Skip 
         settings,
         {} if presence is None else presence.table,
         lambda container: _is_early(container, presence, native),
+        make_token,
     )
-    if rewriting.problems:
-        return Refusal.of(rewriting.problems)
-    ports = list_ports(containers)
+    table, ports = probes.to_json(rewriting.table), list_ports(containers)
+    problems += [*rewriting.problems, *_judge_table(rewriting, table)]
+    if problems:
+        return Refusal.of(problems)
     missing = [volume for volume in make_volumes() if volume["name"] not in volumes]
     annotations = _list_annotations(view, containers)
     added = Added(
@@ -85,16 +91,28 @@ def inject_pod(pod: Mapping[str, object], context: Context) -> Injection | Skip 
         annotations[names.STATUS] = _make_status(added, context.version)
     operations = [
         *rewriting.operations,
-        *_update_variables(presence, rewriting, ports),
+        *_update_variables(presence, table, ports),
         *_add_annotations(view, annotations),
         *_append(view, "imagePullSecrets", [{"name": name} for name in added.pull_secrets]),
         *_append(view, "volumes", missing),
     ]
     if presence is None:
-        operations += _add_containers(view, settings, context, rewriting, ports, native=native)
+        operations += _add_containers(view, settings, context, table, ports, native=native)
     warnings = [*rewriting.warnings, *find_foreign_proxies(view), *_list_warnings(view, containers, presence, native)]
     warnings += [power.message for power in powers]
     return Injection(tuple(operations), tuple(warnings), added)
+
+
+def _judge_table(rewriting: Rewriting, table: str) -> list[Problem]:
+    """A table that the sidecar could not read, or not even be started with."""
+    if len(table) <= probes.MAX_TABLE_BYTES and len(rewriting.table) <= probes.MAX_PROBES:
+        return []
+    message = (
+        f"spec: {len(rewriting.table)} probes and hooks, which are {len(table)} bytes; accepted: at most "
+        f"{probes.MAX_PROBES}, of {probes.MAX_TABLE_BYTES} bytes, which fit in a variable of the sidecar "
+        f'(`{names.REWRITE_PROBES}: "false"` leaves them as they are)'
+    )
+    return [Problem("too-many-probes", message, ("spec",))]
 
 
 def _refuse_powers(powers: list[Problem]) -> list[Problem]:
@@ -139,15 +157,12 @@ def _make_status(added: Added, version: str) -> str:
     return json.dumps(status, separators=(",", ":"))
 
 
-def _update_variables(presence: Presence | None, rewriting: Rewriting, ports: str) -> list[Operation]:
+def _update_variables(presence: Presence | None, table: str, ports: str) -> list[Operation]:
     """What the sidecar is told about the rest of the pod, brought up to date."""
     if presence is None:
         return []
     operations = []
-    for name, value in (
-        (names.APP_PROBES_VARIABLE, probes.to_json(rewriting.table)),
-        (names.CONTAINER_PORTS_VARIABLE, ports),
-    ):
+    for name, value in ((names.APP_PROBES_VARIABLE, table), (names.CONTAINER_PORTS_VARIABLE, ports)):
         path, present = presence.find_variable(name)
         if path[-1] == "-" and value:
             operations.append(add(path, {"name": name, "value": value}))
@@ -176,10 +191,9 @@ def _append(view: PodView, field: str, items: list[dict[str, Any]]) -> list[Oper
 
 
 def _add_containers(
-    view: PodView, settings: Settings, context: Context, rewriting: Rewriting, ports: str, *, native: bool
+    view: PodView, settings: Settings, context: Context, table: str, ports: str, *, native: bool
 ) -> list[Operation]:
     """Last in the patch, for they shift the places of the containers behind them."""
-    table = probes.to_json(rewriting.table)
     init = make_init(settings, context)
     sidecar = make_sidecar(settings, context, native=native, app_probes=table, container_ports=ports)
     if not native:

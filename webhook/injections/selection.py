@@ -75,7 +75,7 @@ def _judge_labels(labels: Mapping[str, object], context: Context) -> list[Proble
     problems = []
     value = labels.get(names.INJECT_LABEL)
     path: Path = ("metadata", "labels", names.INJECT_LABEL)
-    if value is not None and value not in ("true", "false"):
+    if names.INJECT_LABEL in labels and value not in ("true", "false"):
         near = suggest_name(str(value).lower(), ("true", "false"))
         message = f'label {names.INJECT_LABEL}: {quote(value)} is not accepted{near}; accepted: "true", "false"'
         problems.append(Problem("bad-label", message, path))

@@ -18,7 +18,7 @@ from eastgate.pods import names, probes
 from eastgate.pods.probes import AppProbe, ProbeTableError
 from webhook.injections.handlers import Handler, LeftAloneError, leads_to_sidecar, list_handlers, read_handler
 from webhook.injections.patches import Operation, add
-from webhook.injections.views import Container, MalformedError, PodView, maps_of, read_view
+from webhook.injections.views import Container, MalformedError, PodView, map_of, maps_of, read_view
 
 
 def restore_handlers(pod: Mapping[str, object], old: Mapping[str, object]) -> tuple[Operation, ...]:
@@ -51,13 +51,25 @@ def _is_original(view: PodView, now: Handler, before: Handler, original: AppProb
     data: dict[str, Any] = dict(now.data)
     if len(kinds) > 1 and leads_to_sidecar(now):
         data.pop("httpGet")
+    elif original.token:
+        data = _drop_token(data, original.token)
     rest = {key: value for key, value in data.items() if key not in probes.HANDLER_KINDS}
     if rest != {key: value for key, value in before.data.items() if key not in probes.HANDLER_KINDS}:
         return False
     try:
-        return read_handler(view, replace(now, data=data)) == original
+        return read_handler(view, replace(now, data=data)) == replace(original, token="")
     except LeftAloneError:
         return False
+
+
+def _drop_token(data: dict[str, Any], token: str) -> dict[str, Any]:
+    """The hook without our header, which a merge leaves in it where the author has written none."""
+    request = map_of(data.get("httpGet"))
+    headers = request.get("httpHeaders")
+    if not isinstance(headers, list):
+        return data
+    ours = {"name": names.HOOK_TOKEN_HEADER, "value": token}
+    return {**data, "httpGet": {**request, "httpHeaders": [one for one in headers if one != ours]}}
 
 
 def _read_table(view: PodView) -> Mapping[str, AppProbe]:

@@ -1,19 +1,22 @@
 """Pods inside of other objects: what the webhook would do to the pods of a Deployment, a CronJob, a List.
 
-Knows: which kinds hold a pod template, and where. Custom kinds are passed over: their pods meet the webhook one by one.
+Knows: which kinds hold a pod template, and where. Other custom kinds stay as they are: their pods meet the webhook one
+by one, and who annotated a template in one is told so.
 Must not know: files, YAML, or how a result is printed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from eastgate.pods import names
+from eastgate.pods.annotations import SETTINGS_KEYS
 from webhook.injections.patches import Operation, apply, prefix
 from webhook.injections.pod import inject_pod
 from webhook.injections.verdicts import Context, Injection, Path, Refusal, Skip
-from webhook.injections.views import map_of, name_pod
+from webhook.injections.views import CONTAINERS, map_of, name_pod, show_path
 
 _TEMPLATE: Path = ("spec", "template")
 
@@ -30,6 +33,7 @@ TEMPLATES: Mapping[tuple[str, str], Path] = {
     ("extensions", "DaemonSet"): _TEMPLATE,
     ("batch", "Job"): _TEMPLATE,
     ("batch", "CronJob"): ("spec", "jobTemplate", "spec", "template"),
+    ("apps.openshift.io", "DeploymentConfig"): _TEMPLATE,
 }
 """(group, kind) -> where its pod is."""
 
@@ -40,6 +44,7 @@ class Outcome:
 
     document: int
     path: Path
+    namespace: str
     subject: str
     verdict: Injection | Skip | Refusal
 
@@ -53,24 +58,75 @@ class Injected:
 
 
 def inject_documents(
-    documents: list[Mapping[str, Any]], choose_context: Callable[[str | None], Context]
+    documents: list[Mapping[str, Any]],
+    choose_context: Callable[[str | None], Context],
+    make_token: Callable[[], str],
 ) -> tuple[list[Injected], list[Outcome]]:
     """Every document with its pods injected, and what became of each pod.
 
-    ``choose_context`` is asked with the namespace that an object says it is in, or None.
+    ``choose_context`` is asked with the namespace that an object says it is in, or None; ``make_token`` for each pod
+    that has hooks and no token yet.
     """
     results, outcomes = [], []
     for index, document in enumerate(documents):
         patch: list[Operation] = []
+        known: set[Path] = set()
         for path, holder, pod in _find_pods(document, ()):
             namespace = map_of(holder.get("metadata")).get("namespace")
             context = choose_context(namespace if isinstance(namespace, str) and namespace else None)
-            verdict = inject_pod(pod, context)
-            outcomes.append(Outcome(index, path, f"{holder['kind']} {name_pod(holder, context)}", verdict))
+            known.add(path)
+            verdict = _add_doubts(inject_pod(pod, context, make_token), holder)
+            subject = f"{holder['kind']} {name_pod(holder, context)}"
+            outcomes.append(Outcome(index, path, context.namespace, subject, verdict))
             if isinstance(verdict, Injection):
                 patch += prefix(verdict.patch, path)
         results.append(Injected(apply(document, patch), tuple(patch)))
+        outcomes += [_pass_over(index, path, document, choose_context) for path in _find_strangers(document, (), known)]
     return results, outcomes
+
+
+def _add_doubts(verdict: Injection | Skip | Refusal, holder: Mapping[str, Any]) -> Injection | Skip | Refusal:
+    """A word to those who annotated a Deployment and meant its pods."""
+    inner = TEMPLATES[str(holder["apiVersion"]).rpartition("/")[0], holder["kind"]]
+    annotations = map_of(map_of(holder.get("metadata")).get("annotations"))
+    misplaced = [key for key in annotations if key in SETTINGS_KEYS]
+    if not inner or not misplaced or isinstance(verdict, Refusal):
+        return verdict
+    place = show_path((*inner, "metadata", "annotations"))
+    doubt = f"`{misplaced[0]}` on the {holder['kind']} itself has no effect; accepted: in `{place}`"
+    return replace(verdict, warnings=(*verdict.warnings, doubt))
+
+
+def _find_strangers(value: object, path: Path, known: set[Path]) -> Iterator[Path]:
+    """Places in objects of unknown kinds where somebody annotated what looks like a pod."""
+    if path in known:
+        return
+    if isinstance(value, Mapping):
+        asked = names.POLICIES in map_of(map_of(value.get("metadata")).get("annotations"))
+        if asked and isinstance(map_of(value.get("spec")).get(CONTAINERS), list):
+            yield path
+            return
+        for key, inner in value.items():
+            yield from _find_strangers(inner, (*path, str(key)), known)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _find_strangers(inner, (*path, index), known)
+
+
+def _pass_over(
+    index: int, path: Path, document: Mapping[str, Any], choose_context: Callable[[str | None], Context]
+) -> Outcome:
+    kind = document.get("kind")
+    why = f"what a {kind} makes of it is not known here; its pods are injected as they are created, by the webhook"
+    context = choose_context(None)
+    subject = f"{kind} {name_pod(document, context)}"
+    return Outcome(
+        index,
+        path,
+        context.namespace,
+        subject,
+        Skip("unknown-kind", why, (f"{show_path(path)} is not injected: {why}",)),
+    )
 
 
 def _find_pods(document: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]:

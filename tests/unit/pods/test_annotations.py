@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from eastgate.model.workloads import Mode, Unmatched
 from eastgate.pods import names
-from eastgate.pods.annotations import SETTINGS_KEYS, Fault, Settings, quote, read_settings
+from eastgate.pods.annotations import MAX_UNKNOWN, SETTINGS_KEYS, Fault, Settings, quote, read_settings
 from eastgate.pods.ports import read_ports
 
 
@@ -149,6 +151,15 @@ def test_all_faults_at_once() -> None:
     settings, faults = read_settings(written)
     assert [fault.key for fault in faults] == list(SETTINGS_KEYS)
     assert settings == Settings()
+
+
+def test_thousands_of_unknown_keys_are_refused_at_once() -> None:
+    """Looking for what each of them was meant to be took four seconds, in which nobody else was answered."""
+    began = time.perf_counter()
+    _, faults = read_settings({f"eastgate.dev/x{n}": "y" for n in range(20_000)})
+    assert time.perf_counter() - began < 1
+    assert len(faults) == MAX_UNKNOWN + 1
+    assert str(faults[-1]).startswith("eastgate.dev/x16: `y` stands under an unknown key, as 19983 more do; accepted: ")
 
 
 def test_a_message_is_one_printable_line() -> None:

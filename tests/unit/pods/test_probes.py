@@ -14,7 +14,7 @@ TABLE = {
     ),
     "app/livez": AppProbe("tcp", 8080),
     "db/startupz": AppProbe("grpc", 9090, service="a.B"),
-    "db/prestop": AppProbe("http", 1, "/"),
+    "db/prestop": AppProbe("http", 1, "/", token="0123456789-_abcD"),
     "db/poststart": AppProbe("http", 65535),
 }
 
@@ -52,6 +52,11 @@ def test_nothing_that_kubernetes_would_expand() -> None:
         ('{"a/livez":{"kind":"http","port":80,"path":1}}', "path"),
         ('{"a/livez":{"kind":"http","port":80,"headers":{"a":"b"}}}', "headers"),
         ('{"a/livez":{"kind":"http","port":80,"headers":[["a"]]}}', "headers"),
+        ('{"a/livez":{"kind":"tcp","port":80,"token":"0123456789abcdef"}}', "unknown `token`"),
+        ('{"a/prestop":{"kind":"tcp","port":80,"token":"short"}}', "token is not accepted; accepted: 16 to 128"),
+        ('{"a/prestop":{"kind":"tcp","port":80,"token":["0123456789abcdef"]}}', "token is not accepted"),
+        ('{"a/prestop":{"kind":"tcp","port":80,"token":"0123456789abcdef\\n"}}', "token is not accepted"),
+        ('{"a/prestop":{"kind":"tcp","port":80,"token":"0123456789abcde\\u0661"}}', "token is not accepted"),
         ('{"a/livez":{"kind":"tcp","port":80},"a/livez":{"kind":"tcp","port":81}}', "twice"),
     ],
 )
@@ -60,9 +65,21 @@ def test_refuse(text: str, why: str) -> None:
         from_json(text)
 
 
+@pytest.mark.parametrize("token", ["short", "0123456789abcdef 0", "x" * 129])
+def test_a_token_is_never_shown(token: str) -> None:
+    with pytest.raises(ProbeTableError) as refused:
+        from_json(json.dumps({"a/prestop": {"kind": "tcp", "port": 80, "token": token}}))
+    assert token not in str(refused.value)
+    assert token not in repr(AppProbe("tcp", 80, token=token))
+
+
+def test_a_hook_of_before_there_were_tokens_reads() -> None:
+    assert from_json('{"a/prestop":{"kind":"tcp","port":80}}')["a/prestop"].token == ""
+
+
 def test_bounds() -> None:
     with pytest.raises(ProbeTableError, match="longer"):
         from_json(" " * (1024 * 1024 + 1))
-    many = {f"c{n}/livez": {"kind": "tcp", "port": 1} for n in range(4097)}
+    many = {f"{n}/livez": {"kind": "tcp"} for n in range(4097)}
     with pytest.raises(ProbeTableError, match="4096"):
         from_json(json.dumps(many))

@@ -17,7 +17,7 @@ import h2.events
 import pytest
 
 from eastgate.pods.probes import AppProbe
-from sidecar.admin import AdminAnswer, AdminRequest, AdminServer, NoAnswer
+from sidecar.admin import MAX_WAITING, AdminAnswer, AdminRequest, AdminServer, NoAnswer
 from sidecar.loops import make_loop
 from sidecar.probes import grpc as grpc_probe
 from sidecar.probes.prober import Prober
@@ -61,8 +61,15 @@ class App:
             server.close()
 
 
-def request(path: str, *, local: bool = False, agent: str = "") -> AdminRequest:
-    return AdminRequest("GET", path, local=local, browser=False, agent=agent)
+TOKEN = "0123456789abcdef" * 2
+
+
+def request(path: str, *, local: bool = False, agent: str = "", token: str = "") -> AdminRequest:
+    return AdminRequest("GET", path, local=local, browser=False, agent=agent, token=token)
+
+
+def hook(port: int, **fields: Any) -> AppProbe:
+    return AppProbe("http", port, token=TOKEN, **fields)
 
 
 async def ask(probe: AppProbe, *, local: bool = True, agent: str = "", address: str = "127.0.0.1") -> AdminAnswer:
@@ -329,14 +336,14 @@ def test_only_what_is_in_the_table_is_asked_for() -> None:
 
     async def run() -> None:
         async with app.run() as port:
-            table = {"web/readyz": AppProbe("http", port), "web/prestop": AppProbe("http", port)}
+            table = {"web/readyz": AppProbe("http", port), "web/prestop": hook(port)}
             prober = Prober(table, "127.0.0.1")
             for path in ("web/livez", "web/readyz/", "web", "", "web/prestop", "../web/readyz", "web%2freadyz"):
                 assert (await prober.answer_probe(request(f"/app-probe/{path}"))).status == 404
             for path in ("web/readyz", "web/poststart"):
-                assert (await prober.answer_hook(request(f"/app-hook/{path}"))).status == 404
+                assert (await prober.answer_hook(request(f"/app-hook/{path}", token=TOKEN))).status == 404
             assert app.asked == []
-            assert (await prober.answer_hook(request("/app-hook/web/prestop"))).status == 200
+            assert (await prober.answer_hook(request("/app-hook/web/prestop", token=TOKEN))).status == 200
 
     run_loop(run())
 
@@ -365,17 +372,105 @@ def test_a_hook_that_could_not_run_gets_no_answer() -> None:
 
     async def run() -> None:
         async with app.run() as port:
-            prober = Prober({"a/prestop": AppProbe("http", port), "b/prestop": AppProbe("http", 1)}, "127.0.0.1")
-            assert (await prober.answer_hook(request("/app-hook/a/prestop"))).status == 502
+            prober = Prober({"a/prestop": hook(port), "b/prestop": hook(1)}, "127.0.0.1")
+            assert (await prober.answer_hook(request("/app-hook/a/prestop", token=TOKEN))).status == 502
             with pytest.raises(NoAnswer):
-                await prober.answer_hook(request("/app-hook/b/prestop"))
+                await prober.answer_hook(request("/app-hook/b/prestop", token=TOKEN))
 
     run_loop(run())
 
 
-async def exchange(port: int, path: str) -> bytes:
+@pytest.mark.parametrize(
+    ("shown", "known", "why"),
+    [
+        ("", TOKEN, b"runs only with the header Eastgate-Hook-Token"),
+        ("0" * 32, TOKEN, b"this is another one"),
+        (TOKEN[:-1], TOKEN, b"this is another one"),
+        (TOKEN + "0", TOKEN, b"this is another one"),
+        ("\u00e9" * 32, TOKEN, b"this is another one"),
+        ("", "", b"has no token, without which nobody may run it"),
+        (TOKEN, "", b"has no token, without which nobody may run it"),
+    ],
+)
+def test_a_hook_runs_for_its_token_only(shown: str, known: str, why: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    app = App()
+
+    async def run() -> None:
+        async with app.run() as port:
+            prober = Prober({"web/prestop": AppProbe("http", port, token=known)}, "127.0.0.1")
+            asked = request("/app-hook/web/prestop", local=True, token=shown)
+            for _ in range(3):
+                answer = await prober.answer_hook(asked)
+                assert answer.status == 403
+                assert why in answer.body
+            # A kubelet takes any answer for a hook that ran.
+            with pytest.raises(NoAnswer):
+                await prober.answer_hook(replace(asked, agent="kube-lifecycle/1.36"))
+            assert app.asked == []
+
+    with caplog.at_level("INFO"):
+        run_loop(run())
+    assert [record.message for record in caplog.records] == ["a hook was not run"], "once, whoever asks how often"
+    said = "".join(str(record.__dict__) for record in caplog.records)
+    assert TOKEN not in said
+    assert "000000" not in said
+    assert TOKEN not in repr(request("", token=TOKEN)) + repr(hook(1))
+
+
+def test_a_probe_needs_no_token_and_a_hook_is_no_probe() -> None:
+    app = App()
+
+    async def run() -> None:
+        async with app.run() as port:
+            prober = Prober({"web/livez": AppProbe("http", port), "web/prestop": hook(port)}, "127.0.0.1")
+            assert (await prober.answer_probe(request("/app-probe/web/livez"))).status == 200
+            for path in ("/app-probe/web/prestop", "/app-hook/web/livez"):
+                for answer in (prober.answer_probe, prober.answer_hook):
+                    assert (await answer(request(path, token=TOKEN))).status == 404
+            assert len(app.asked) == 1
+
+    run_loop(run())
+
+
+@pytest.mark.parametrize(
+    ("agent", "told"),
+    [
+        ("kube-probe/1.36", "kube-probe/1.36"),
+        ("kube-lifecycle/1.36+", "kube-lifecycle/1.36+"),
+        ("kube-probe/\u00e9", "kube-probe/eastgate"),
+        ("kube-probe/1 x: y", "kube-probe/eastgate"),
+        ("kube-probe/" + "1" * 999, "kube-probe/eastgate"),
+        ("curl/8", "kube-probe/eastgate"),
+    ],
+)
+def test_who_asks_the_app(agent: str, told: str) -> None:
+    """What a stranger calls himself reaches no app, and cannot make a probe fail that the kubelet waits for, too."""
+    app = App()
+
+    async def run() -> None:
+        async with app.run() as port:
+            assert (await ask(AppProbe("http", port), agent=agent)).status == 200
+
+    run_loop(run())
+    assert f"User-Agent: {told}\r\n" in app.asked[0]
+
+
+def test_headers_that_are_no_ascii() -> None:
+    app = App()
+    headers = (("X-Name", " J\u00fcrgen\t"), ("Host", "b\u00fccher.example"))
+    assert ask_app(app, headers=headers).status == 200
+    raw = app.asked[0].encode("latin-1").decode()
+    assert "X-Name: J\u00fcrgen\r\n" in raw
+    assert "b\u00fccher.example\r\n" in raw
+    for broken in ({"headers": (("A", "b\nc: d"),)}, {"headers": (("A", "\ud800"),)}, {"path": "/\ud800"}):
+        answer = ask_app(app, **broken)
+        assert answer.status == 502
+        assert b"cannot be written as a request" in answer.body
+
+
+async def exchange(port: int, path: str, more: str = "") -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET {path} HTTP/1.1\r\nhost: a\r\nuser-agent: kube-probe/1.36\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: a\r\nuser-agent: kube-probe/1.36\r\n{more}\r\n".encode())
     try:
         return await reader.read()
     except ConnectionResetError:
@@ -406,10 +501,47 @@ def test_over_the_admin_port() -> None:
             assert answer.startswith(b"HTTP/1.1 200 ")
             assert answer.endswith(b"answers 200\nfine")
             assert (await exchange(port, "/app-probe/web/other")).startswith(b"HTTP/1.1 404 ")
-            assert await exchange(port, "/app-hook/web/prestop") in (b"", b"reset")
+            shown = f"EASTGATE-hook-token: {TOKEN}\r\n"
+            assert await exchange(port, "/app-hook/web/prestop", shown) in (b"", b"reset")
+            for more in ("", f"eastgate-hook-token: {'0' * 32}\r\n"):
+                refused = await exchange(port, "/app-hook/web/prestop", more)
+                assert refused.startswith(b"HTTP/1.1 403 ")
+                assert b"Eastgate-Hook-Token" in refused
+            assert len(app.asked) == 1
+            table["web/prestop"] = hook(app_port)
+            assert (await exchange(port, "/app-hook/web/prestop", shown)).startswith(b"HTTP/1.1 200 ")
             assert "kube-probe/1.36" in app.asked[0]
+            assert TOKEN not in app.asked[1]
 
-    table = {"web/readyz": AppProbe("http", 1), "web/prestop": AppProbe("http", 1)}
+    table = {"web/readyz": AppProbe("http", 1), "web/prestop": hook(1)}
+    with_admin(table, act)
+
+
+def test_a_stranger_cannot_keep_the_kubelet_out() -> None:
+    """However many calls wait for a slow probe: each of them is one too many before one of the kubelet's is."""
+    app, quick = App(delay=0.8), App()
+
+    async def act(port: int) -> None:
+        async with app.run() as slow_port, quick.run() as quick_port:
+            table["web/readyz"] = AppProbe("http", slow_port, timeout_seconds=5)
+            table["web/livez"] = AppProbe("http", quick_port)
+
+            async def ask_from(source: str, path: str) -> asyncio.StreamReader:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+                writer.write(f"GET {path} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+                writers.append(writer)
+                return reader
+
+            for number in range(MAX_WAITING + 40):
+                await ask_from(f"127.0.1.{number % 3 + 1}", "/app-probe/web/readyz")
+            for path in ("/app-probe/web/livez",) * 5 + ("/app-probe/web/readyz",):
+                answer = await (await ask_from("127.0.0.1", path)).read()
+                assert answer.startswith(b"HTTP/1.1 200"), path
+            for writer in writers:
+                writer.close()
+
+    writers: list[asyncio.StreamWriter] = []
+    table: dict[str, AppProbe] = {"web/readyz": AppProbe("tcp", 1), "web/livez": AppProbe("tcp", 1)}
     with_admin(table, act)
 
 

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
+from eastgate.pods.probes import is_token
 from tests.unit.webhook.admissions.reviews import as_bytes, make_pod, make_review
 from webhook.admissions.mutate import mutate_pod, name_pod
 from webhook.admissions.pod_reviews import parse_pod_review
+from webhook.admissions.replicas import Replicas
 from webhook.admissions.review import Verdict
 from webhook.injections.patches import apply
 from webhook.injections.verdicts import Context, Injection, Refusal, Skip
@@ -45,6 +49,27 @@ def test_a_refusal_lists_every_fault() -> None:
     verdict = _mutate(Refusal("bad-annotation", ("a: `1` is not accepted", "b: `2` is not accepted")))
     assert (verdict.allowed, verdict.reason, verdict.code) == (False, "bad-annotation", 403)
     assert verdict.message.splitlines()[1:] == ["- a: `1` is not accepted", "- b: `2` is not accepted"]
+
+
+def test_the_token_of_hooks_is_a_secret() -> None:
+    """It stands in the patch and nowhere else: neither in what is logged and audited, nor in the status annotation."""
+    pod = make_pod()
+    pod["spec"]["containers"][0]["lifecycle"] = {"preStop": {"httpGet": {"port": 80}}}
+    found = set()
+    for _ in range(3):
+        review, read = parse_pod_review(as_bytes(make_review(pod)))
+        verdict = mutate_pod(review, read, CONTEXT)
+        (token,) = set(re.findall('"value":"([0-9a-f]{32})"', (verdict.patch or b"").decode()))
+        assert is_token(token)
+        found.add(token)
+        assert token not in repr(replace(verdict, patch=None))
+        status = next(one["value"] for one in json.loads(verdict.patch or b"") if "status" in str(one))
+        assert token not in str(status)
+    assert len(found) == 3
+    # Replicas that come one after the other share one.
+    replicas = Replicas()
+    patches = {mutate_pod(review, read, CONTEXT, replicas=replicas).patch for _ in range(3)}
+    assert len(patches) == 1
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,12 @@ def test_an_object_that_is_none_is_no_review(found: object) -> None:
     assert caught.value.status == 400
 
 
+def test_a_number_that_is_none() -> None:
+    body = as_bytes(make_review(make_pod())).replace(b'"name": "app"', b'"name": "app", "later": 1e999')
+    with pytest.raises(NotAReviewError, match="the object in the review cannot be read: Number out of range"):
+        parse_pod_review(body)
+
+
 def test_a_review_without_an_object() -> None:
     assert parse_pod_review(as_bytes(make_review(None)))[1] == {}
 

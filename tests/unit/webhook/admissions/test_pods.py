@@ -126,6 +126,16 @@ def test_an_ephemeral_container_as_the_sidecars_user_is_refused(field: str) -> N
     assert _judge(after, after, subresource="ephemeralcontainers").allowed
 
 
+def test_an_ephemeral_container_with_a_volume_of_the_sidecar_is_refused() -> None:
+    before, after = _running({"eastgate.dev/policies": "*"}), _running({"eastgate.dev/policies": "*"})
+    mounts = [{"name": "data", "mountPath": "/d"}, {"name": "eastgate-state", "mountPath": "/s"}]
+    after["spec"]["ephemeralContainers"] = [{"name": "debug", "image": "i", "volumeMounts": mounts}]
+    verdict = _judge(before, after, subresource="ephemeralcontainers")
+    assert (verdict.allowed, verdict.reason) == (False, "proxy-volume")
+    assert "ephemeralContainers[debug].volumeMounts: `eastgate-state` is a volume of the sidecar" in verdict.message
+    assert _judge(after, after, subresource="ephemeralcontainers").allowed
+
+
 def test_any_other_ephemeral_container_is_fine() -> None:
     before = _running({POLICIES: "a"})
     after = deepcopy(before)

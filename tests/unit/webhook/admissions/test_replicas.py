@@ -125,4 +125,4 @@ def test_alike_is_only_what_is_injected_alike(found: list[dict[str, Any]], enfor
             one["spec"]["containers"][0]["volumeMounts"] = [{"name": f"kube-api-access-{suffix}", "mountPath": "/x"}]
         if describe(pod) is not None:
             assert describe(pod) == describe(other)
-            assert inject_pod(pod, context) == inject_pod(other, context)
+            assert inject_pod(pod, context, str) == inject_pod(other, context, str)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from typing import Any
 
 from eastgate.pods import names
 from webhook.injections.pod import inject_pod
 from webhook.injections.verdicts import Context, Injection, Refusal, Skip
+
+_NUMBERS = itertools.count()
 
 CONTEXT = Context(
     namespace="shop",
@@ -21,6 +24,11 @@ CONTEXT = Context(
 )
 ENFORCED = Context("shop", True, "registry.example.com/eastgate-sidecar:1.0.0", None, (), True, "1.0.0")
 CLASSIC = Context("shop", False, "registry.example.com/eastgate-sidecar:1.0.0", None, (), False, "1.0.0")
+
+
+def make_token() -> str:
+    """Another one each time."""
+    return f"token-for-tests-{next(_NUMBERS):08}"
 
 
 def make_pod(
@@ -37,7 +45,7 @@ def make_pod(
 def patch_of(pod: dict[str, Any], context: Context = CONTEXT) -> Injection:
     """The injection; the pod given must not have been touched."""
     before = json.dumps(pod)
-    verdict = inject_pod(pod, context)
+    verdict = inject_pod(pod, context, make_token)
     assert json.dumps(pod) == before
     assert isinstance(verdict, Injection), verdict
     return verdict
@@ -49,13 +57,13 @@ def inject(pod: dict[str, Any], context: Context = CONTEXT) -> dict[str, Any]:
 
 
 def refuse(pod: dict[str, Any], context: Context = CONTEXT) -> Refusal:
-    verdict = inject_pod(pod, context)
+    verdict = inject_pod(pod, context, make_token)
     assert isinstance(verdict, Refusal), verdict
     return verdict
 
 
 def skip(pod: dict[str, Any], context: Context = CONTEXT) -> Skip:
-    verdict = inject_pod(pod, context)
+    verdict = inject_pod(pod, context, make_token)
     assert isinstance(verdict, Skip), verdict
     return verdict
 

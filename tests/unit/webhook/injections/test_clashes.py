@@ -22,6 +22,7 @@ def app(**more: Any) -> list[dict[str, Any]]:
         ({"initContainers": app(securityContext={"runAsUser": 19006}), "containers": [{"name": "b"}]}, "spec.initContainers[0]"),
         ({"ephemeralContainers": [{"name": "e", "securityContext": {"runAsUser": 19006}}]}, "spec.ephemeralContainers[0]"),
         ({"securityContext": {"runAsUser": 19006}}, "spec.securityContext.runAsUser"),
+        ({"securityContext": {"runAsUser": 19006.0}}, "spec.securityContext.runAsUser"),
         ({"securityContext": {"runAsGroup": 19006}}, "spec.securityContext.runAsGroup"),
         ({"securityContext": {"fsGroup": 19006}}, "spec.securityContext.fsGroup"),
         ({"securityContext": {"supplementalGroups": [1, 19006]}}, "spec.securityContext.supplementalGroups[1]"),

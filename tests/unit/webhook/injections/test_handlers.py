@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from eastgate.pods import names
-from eastgate.pods.probes import AppProbe, from_json
+from eastgate.pods.probes import AppProbe, from_json, is_token
 from tests.unit.webhook.injections.scenes import (
     CLASSIC,
     CONTEXT,
@@ -19,6 +19,8 @@ from tests.unit.webhook.injections.scenes import (
     probes_of,
     refuse,
 )
+from webhook.injections.pod import inject_pod
+from webhook.injections.verdicts import Context, Injection
 
 PROBES = {"readinessProbe": "readyz", "livenessProbe": "livez", "startupProbe": "startupz"}
 HOOKS = {"postStart": "poststart", "preStop": "prestop"}
@@ -69,9 +71,11 @@ def test_hooks(field: str, handler: dict[str, Any], expected: AppProbe) -> None:
     other = {"preStop" if field == "postStart" else "postStart": {"exec": {"command": ["x"]}}}
     pod = inject(pod_with(lifecycle={field: handler, **other, "stopSignal": "SIGUSR1"}))
     path = f"/app-hook/app/{HOOKS[field]}"
-    request = {"httpGet": {"path": path, "port": 19020, "scheme": "HTTP"}}
-    assert container(pod, "app")["lifecycle"] == {field: request, **other, "stopSignal": "SIGUSR1"}
     entry = from_json(environment(pod)[names.APP_PROBES_VARIABLE])[f"app/{HOOKS[field]}"]
+    headers = [{"name": "Eastgate-Hook-Token", "value": entry.token}]
+    request = {"httpGet": {"path": path, "port": 19020, "scheme": "HTTP", "httpHeaders": headers}}
+    assert container(pod, "app")["lifecycle"] == {field: request, **other, "stopSignal": "SIGUSR1"}
+    assert is_token(entry.token)
     assert (entry.kind, entry.port, entry.path, entry.headers) == (
         expected.kind,
         expected.port,
@@ -80,10 +84,80 @@ def test_hooks(field: str, handler: dict[str, Any], expected: AppProbe) -> None:
     )
 
 
+BYE = {"httpGet": {"path": "/bye", "port": 8080}}
+
+
+def tokens_of(pod: dict[str, Any]) -> list[str]:
+    """Of every hook that leads to the sidecar, as the kubelet will send them; then those in the sidecar's table."""
+    apps = [one for one in pod["spec"]["containers"] if one["name"] not in names.CONTAINERS]
+    hooks = [hook for one in apps for hook in one.get("lifecycle", {}).values()]
+    headers = [one["httpGet"]["httpHeaders"] for one in hooks]
+    assert all(one["name"] == names.HOOK_TOKEN_HEADER and len(pair) == 1 for pair in headers for one in pair)
+    table = probes_of(pod)
+    assert not any("token" in one for key, one in table.items() if not key.endswith(("poststart", "prestop")))
+    return [*(pair[0]["value"] for pair in headers), *(one["token"] for one in table.values() if "token" in one)]
+
+
+@pytest.mark.parametrize("context", [CONTEXT, CLASSIC])
+def test_a_pod_has_one_token_and_keeps_it(context: Context) -> None:
+    pod = pod_with(lifecycle={"preStop": BYE, "postStart": {"tcpSocket": {"port": 8080}}}, readinessProbe=BYE)
+    pod["spec"]["containers"].append({"name": "other", "lifecycle": {"preStop": BYE}})
+    injected = inject(pod, context)
+    tokens = tokens_of(injected)
+    assert len(tokens) == 6
+    (token,) = set(tokens)
+    assert patch_of(injected, context).patch == ()
+    assert token not in str(injected["metadata"])
+    assert token not in tokens_of(inject(pod_with(lifecycle={"preStop": BYE})))
+    # Another webhook's container joins in.
+    injected["spec"]["containers"].append({"name": "late", "lifecycle": {"preStop": BYE}})
+    again = inject(injected, context)
+    assert container(again, "late")["lifecycle"]["preStop"]["httpGet"]["httpHeaders"][0]["value"] == token
+    assert probes_of(again)["late/prestop"]["token"] == token
+
+
+def test_no_token_where_there_is_no_hook() -> None:
+    def refuse_to_make() -> str:
+        raise AssertionError
+
+    pod = pod_with(readinessProbe=BYE, lifecycle={"preStop": {"exec": {"command": ["x"]}}})
+    assert isinstance(inject_pod(pod, CONTEXT, refuse_to_make), Injection)
+
+
+@pytest.mark.parametrize(
+    "headers", [None, [], [{"name": names.HOOK_TOKEN_HEADER, "value": "x"}], [{"name": "A", "value": "b"}]]
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_hook_without_its_token_is_given_it(headers: Any, known: bool) -> None:
+    """As of pods that an earlier version has injected, where neither the hook nor the table had one."""
+    injected = inject(pod_with(lifecycle={"preStop": BYE}))
+    token, _ = tokens_of(injected)
+    hook = container(injected, "app")["lifecycle"]["preStop"]["httpGet"]
+    del hook["httpHeaders"]
+    if headers is not None:
+        hook["httpHeaders"] = headers
+    if not known:
+        variable = next(one for one in container(injected, names.SIDECAR_CONTAINER)["env"] if "PROBES" in one["name"])
+        variable["value"] = variable["value"].replace(f',"token":"{token}"', "")
+    again = inject(injected)
+    first, second = tokens_of(again)
+    assert first == second
+    assert (first == token) is known
+    assert patch_of(again).patch == ()
+
+
+def test_the_headers_of_the_author_are_the_apps() -> None:
+    headers = [{"name": "Eastgate-Hook-Token", "value": "mine"}, {"name": "B", "value": "c"}]
+    pod = inject(pod_with(lifecycle={"preStop": {"httpGet": {"port": 8080, "httpHeaders": headers}}}))
+    assert probes_of(pod)["app/prestop"]["headers"] == [["Eastgate-Hook-Token", "mine"], ["B", "c"]]
+    assert "mine" not in tokens_of(pod)
+
+
 def test_timeouts() -> None:
     get = {"httpGet": {"port": 8080}}
     pod = inject({**pod_with(readinessProbe=get, lifecycle={"preStop": get, "postStart": get})})
-    assert {key: one["timeoutSeconds"] for key, one in probes_of(pod).items()} == {
+    table = from_json(environment(pod)[names.APP_PROBES_VARIABLE])
+    assert {key: one.timeout_seconds for key, one in table.items()} == {
         "app/readyz": 1,
         "app/prestop": 30,
         "app/poststart": 3600,
@@ -167,6 +241,22 @@ def test_rewriting_switched_off() -> None:
     assert container(inject(pod), "app")["readinessProbe"] == {"httpGet": {"port": 8080}}
     pod["metadata"]["annotations"][names.INCLUDE_INBOUND_PORTS] = "9090"
     assert patch_of(pod).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "containers",
+    [
+        [{"name": f"c{n}", "livenessProbe": {"tcpSocket": {"port": 80}}} for n in range(4097)],
+        [{"name": "c", "livenessProbe": {"httpGet": {"port": 80, "path": "/" + "x" * 131_000}}}],
+    ],
+)
+def test_more_than_a_variable_can_hold(containers: list[dict[str, Any]]) -> None:
+    """The sidecar of such a pod would never start, and nobody would be told why."""
+    (message,) = refuse(make_pod(containers=containers)).messages
+    assert "probes and hooks" in message
+    assert "130048 bytes" in message
+    pod = make_pod({names.REWRITE_PROBES: "false"}, containers=containers)
+    assert probes_of(inject(pod)) == {}
 
 
 def test_init_containers() -> None:

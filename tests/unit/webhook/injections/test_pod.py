@@ -145,5 +145,5 @@ def test_a_pod_with_2000_variables() -> None:
     for one in (pod, injected):
         started = time.process_time()
         for _ in range(50):
-            assert isinstance(inject_pod(one, CONTEXT), Injection)
+            assert isinstance(inject_pod(one, CONTEXT, str), Injection)
         assert (time.process_time() - started) / 50 < 0.003

@@ -59,7 +59,7 @@ def test_truth_table(pod: dict[str, Any], enabled: str, enforced: str) -> None:
 
 
 def outcome(pod: dict[str, Any], context: Context) -> str:
-    verdict = inject_pod(pod, context)
+    verdict = inject_pod(pod, context, str)
     if isinstance(verdict, Injection):
         assert verdict.patch
         return INJECTED

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.webhook.injections.scenes import make_token
 from webhook.injections.patches import apply
 from webhook.injections.pod import inject_pod
 from webhook.injections.updates import restore_handlers
@@ -41,7 +42,7 @@ ORIGINAL: dict[str, Any] = {
 
 
 def inject() -> dict[str, Any]:
-    result = inject_pod(ORIGINAL, CONTEXT)
+    result = inject_pod(ORIGINAL, CONTEXT, make_token)
     assert isinstance(result, Injection)
     return apply(ORIGINAL, result.patch)
 
@@ -52,7 +53,10 @@ def applied(injected: dict[str, Any], *, merging: bool) -> dict[str, Any]:
     container, author = pod["spec"]["containers"][0], copy.deepcopy(ORIGINAL["spec"]["containers"][0])
     for name in ("readinessProbe", "livenessProbe", "startupProbe"):
         container[name] = {**(container[name] if merging else {}), **author[name]}
+    hook = container["lifecycle"]["preStop"]["httpGet"]
     container["lifecycle"] = author["lifecycle"]
+    if merging:
+        container["lifecycle"]["preStop"]["httpGet"] = {**hook, **author["lifecycle"]["preStop"]["httpGet"]}
     return pod
 
 
@@ -64,6 +68,31 @@ def test_the_authors_handlers_become_what_injection_made_of_them(merging: bool) 
     patch = restore_handlers(again, injected)
     assert {operation["op"] for operation in patch} == {"add"}
     assert apply(again, patch) == injected
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [{"name": "A", "value": "b"}],
+        [{"name": "eastgate-hook-token", "value": "1"}, {"name": "A", "value": "b"}],
+    ],
+)
+def test_hooks_with_headers_of_the_author(headers: list[dict[str, str]]) -> None:
+    original = copy.deepcopy(ORIGINAL)
+    hook = original["spec"]["containers"][0]["lifecycle"]["preStop"]["httpGet"]
+    hook["httpHeaders"] = headers
+    result = inject_pod(original, CONTEXT, make_token)
+    assert isinstance(result, Injection)
+    injected = apply(original, result.patch)
+    again = copy.deepcopy(injected)
+    again["spec"]["containers"][0]["lifecycle"] = copy.deepcopy(original["spec"]["containers"][0]["lifecycle"])
+    assert apply(again, restore_handlers(again, injected)) == injected
+    # Our token with headers that are not the author's is another hook.
+    ours = injected["spec"]["containers"][0]["lifecycle"]["preStop"]["httpGet"]["httpHeaders"]
+    changed = [*ours, {"name": "C", "value": "d"}]
+    again["spec"]["containers"][0]["lifecycle"]["preStop"]["httpGet"]["httpHeaders"] = changed
+    assert restore_handlers(again, injected) == ()
 
 
 def test_nothing_to_do_for_a_pod_that_is_as_it_was() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from eastgate.pods import names
-from tests.unit.webhook.injections.scenes import CONTEXT, apply_independently, list_names, make_pod
+from tests.unit.webhook.injections.scenes import CONTEXT, apply_independently, list_names, make_pod, make_token
 from webhook.injections.verdicts import Context, Injection, Refusal, Skip
 from webhook.injections.workloads import TEMPLATES, inject_documents
 
@@ -38,7 +38,7 @@ KINDS = [(group, kind, path) for (group, kind), path in TEMPLATES.items() if pat
 @pytest.mark.parametrize(("group", "kind", "path"), KINDS)
 def test_every_kind(group: str, kind: str, path: tuple[str | int, ...]) -> None:
     document = wrap(kind, group, path, template())
-    (result,), (outcome,) = inject_documents([document], choose)
+    (result,), (outcome,) = inject_documents([document], choose, make_token)
     assert isinstance(outcome.verdict, Injection)
     assert outcome.subject == f"{kind} shop/x"
     assert outcome.path == path
@@ -47,7 +47,7 @@ def test_every_kind(group: str, kind: str, path: tuple[str | int, ...]) -> None:
     for part in path:
         pod = pod[part]
     assert list_names(pod, "initContainers") == [INIT, SIDECAR]
-    (again,), _ = inject_documents([result.document], choose)
+    (again,), _ = inject_documents([result.document], choose, make_token)
     assert again.patch == ()
 
 
@@ -60,7 +60,7 @@ def test_lists() -> None:
         "kind": "List",
         "items": [make_pod(), {"kind": "Secret", "apiVersion": "v1"}, typed, 7, None],
     }
-    (result,), outcomes = inject_documents([whole], choose)
+    (result,), outcomes = inject_documents([whole], choose, make_token)
     assert [outcome.path for outcome in outcomes] == [
         ("items", 0),
         ("items", 2, "items", 0, "spec", "template"),
@@ -75,18 +75,55 @@ def test_lists() -> None:
     "document",
     [
         {"apiVersion": "v1", "kind": "Service", "metadata": {"annotations": {names.POLICIES: "*"}}, "spec": {}},
-        {"apiVersion": "batch.volcano.sh/v1alpha1", "kind": "Job", "spec": {"template": template()}},
-        {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "spec": {"template": template()}},
-        {"apiVersion": "v1", "kind": "Deployment", "spec": {"template": template()}},
         {"apiVersion": "example.com/v1", "kind": "ShoppingList", "items": "milk"},
+        {"apiVersion": "example.com/v1", "kind": "Rollout", "spec": {"template": {"spec": {"containers": [{}]}}}},
         {"kind": "Pod", "spec": make_pod()["spec"]},
     ],
 )
 def test_other_kinds_pass(document: dict[str, Any]) -> None:
-    (result,), outcomes = inject_documents([document], choose)
+    (result,), outcomes = inject_documents([document], choose, make_token)
     assert result.document == document
     assert result.patch == ()
     assert outcomes == []
+
+
+STRANGERS: list[tuple[dict[str, Any], str]] = [
+    ({"apiVersion": "batch.volcano.sh/v1alpha1", "kind": "Job", "spec": {"template": template()}}, "spec.template"),
+    ({"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "spec": {"template": template()}}, "spec.template"),
+    ({"apiVersion": "v1", "kind": "Deployment", "spec": {"template": template()}}, "spec.template"),
+    (
+        {"apiVersion": "jobset.x-k8s.io/v1", "kind": "JobSet", "spec": {"jobs": [{}, {"template": template()}]}},
+        "spec.jobs[1].template",
+    ),
+]
+
+
+@pytest.mark.parametrize(("document", "place"), STRANGERS)
+def test_a_pod_in_an_object_of_an_unknown_kind(document: dict[str, Any], place: str) -> None:
+    """It stays, and whoever asked for policies there is told that nothing came of it here."""
+    (result,), (outcome,) = inject_documents([document], choose, make_token)
+    assert (result.document, result.patch) == (document, ())
+    assert isinstance(outcome.verdict, Skip)
+    (warning,) = outcome.verdict.warnings
+    assert warning.startswith(f"{place} is not injected: what a {document['kind']} makes of it is not known here")
+    inside: dict[str, Any] = {"apiVersion": "v1", "kind": "List", "items": [document, make_pod()]}
+    _, outcomes = inject_documents([inside], choose, make_token)
+    assert {one.path for one in outcomes} == {("items", 1), ("items", 0, *outcome.path)}
+
+
+def test_annotations_of_a_workload_itself() -> None:
+    """Where people put them who mean its pods."""
+    document: dict[str, Any] = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"annotations": {"eastgate.dev/mode": "audit"}},
+        "spec": {"template": template()},
+    }
+    _, (outcome,) = inject_documents([document], choose, make_token)
+    assert isinstance(outcome.verdict, Injection)
+    assert outcome.verdict.warnings == (
+        "`eastgate.dev/mode` on the Deployment itself has no effect; accepted: in `spec.template.metadata.annotations`",
+    )
 
 
 def test_namespaces_and_refusals() -> None:
@@ -99,7 +136,7 @@ def test_namespaces_and_refusals() -> None:
         "spec": {"containers": [{"name": "a"}]},
     }
     empty = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "e"}}
-    results, outcomes = inject_documents([strict, quiet, empty], choose)
+    results, outcomes = inject_documents([strict, quiet, empty], choose, make_token)
     assert [type(outcome.verdict) for outcome in outcomes] == [Refusal, Skip, Refusal]
     assert [outcome.subject for outcome in outcomes] == ["Pod strict/cart", "Pod default/a-*", "Deployment default/e"]
     assert [result.patch for result in results] == [(), (), ()]
