@@ -45,7 +45,7 @@ REFUSED = {
 
 NOTHING_FOREIGN = {
     *("audit-mode", "jwt-statuses", "policy-unavailable", "remote-keys", "remote-keys-unavailable", "selection"),
-    *("targets", "token-locations", "unmatched-allow"),
+    *("targets", "token-cookies-own", "token-locations", "unmatched-allow"),
 }
 
 

@@ -46,7 +46,7 @@ def demo(
             for result in stage.play():
                 results.append(result)
                 if as_json:
-                    write(sys.stdout, json.dumps(_object(result), ensure_ascii=False))
+                    write(sys.stdout, json.dumps(_object(result)))
                 else:
                     _tell_progress(result, len(results), sum(len(scene.steps) for scene in stage.scenes))
             if not as_json:

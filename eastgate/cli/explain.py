@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,8 @@ from eastgate.cli import values
 from eastgate.cli.corpora import read_corpus
 from eastgate.cli.questions import Question, QuestionError, ask, read_header, read_questions, read_request_line
 from eastgate.cli.terminal import write, write_diagnostics, write_lines
-from eastgate.model.diagnostics import has_errors
+from eastgate.model.decisions import Reason
+from eastgate.model.diagnostics import Diagnostic, Severity, has_errors
 from eastgate.model.workloads import KeysUnavailable, Mode, Unmatched
 from eastgate.render.text import render_text
 from eastgate.render.trace import Explanation, render_trace
@@ -136,20 +138,31 @@ def explain(
 
     from eastgate.compile.plan import compile_plan
 
-    plan = compile_plan(corpus.policy_set, workload)
+    plan = _refuse_unread(compile_plan(corpus.policy_set, workload), corpus.diagnostics)
     diagnostics = (*corpus.diagnostics, *plan.diagnostics)
     write_diagnostics(diagnostics, corpus.sources)
     try:
         for index, question in enumerate(questions):
             explanation = explain_question(plan, question, ring, time.time() if moment is None else moment)
             if as_json:
-                write(sys.stdout, json.dumps(render_trace(explanation), ensure_ascii=False))
+                write(sys.stdout, json.dumps(render_trace(explanation)))
             else:
                 write_lines(sys.stdout, [*([()] if index else []), *render_text(explanation)])
     except QuestionError as error:
         raise typer.BadParameter(str(error), param_hint="--requests") from None
     if has_errors(diagnostics):
         raise typer.Exit(1)
+
+
+def _refuse_unread(plan: Plan, diagnostics: Iterable[Diagnostic]) -> Plan:
+    """What could not be read at all may have been a policy: then nothing may be said to pass, as in a pod."""
+    from eastgate.compile.guards import Refusal
+    from eastgate.dialects.kinds import Standing
+
+    for found in diagnostics:
+        if found.severity is Severity.ERROR and (not found.subject or found.code == Standing.UNKNOWN_KIND):
+            return replace(plan, refusal=Refusal(Reason.POLICY_UNAVAILABLE, f"not all could be read: {found.message}"))
+    return plan
 
 
 def explain_question(plan: Plan, question: Question, ring: Ring, now: float) -> Explanation:

@@ -36,7 +36,7 @@ def lint(
     found = sort_diagnostics((*corpus.diagnostics, *review(corpus.policy_set)))
     if as_json:
         for diagnostic in found:
-            write(sys.stdout, json.dumps(_object(diagnostic), ensure_ascii=False))
+            write(sys.stdout, json.dumps(_object(diagnostic)))
     else:
         write_diagnostics(found, corpus.sources)
         write(sys.stdout, _summary(found, corpus.policy_set.policies, corpus.policy_set.routes, corpus.sources))

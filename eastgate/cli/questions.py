@@ -17,6 +17,9 @@ from eastgate.model.decisions import Decision, Reason
 from eastgate.model.requests import Request
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_METHOD = re.compile(rb"[A-Z][A-Z0-9_\-]{0,31}")
+"""As the lanes take it: no registered method has a lower-case letter."""
+
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _FORBIDDEN_IN_TARGET = re.compile(rb"[\x00-\x20\x7f]")
 _URL = re.compile(r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*))?(?P<target>.*)", re.DOTALL)
@@ -157,8 +160,8 @@ def _read_entry(entry: Any, number: int, port: int, peer: str) -> Question:
 
 def _find_forbidden(request: Request) -> str | None:
     """What HTTP forbids in it, or None."""
-    if not _TOKEN.fullmatch(request.method):
-        return "the method is not a token"
+    if not _METHOD.fullmatch(request.method):
+        return "a method is a word in capitals"
     if _FORBIDDEN_IN_TARGET.search(request.target):
         return "the target holds white space or a control character"
     if not re.fullmatch(rb"[^\x00-\x20\x7f/?#@\\]*", request.authority):

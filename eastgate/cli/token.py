@@ -143,7 +143,7 @@ def inspect(
             "verified": None if jwks is None else failure is None,
             "failure": failure,
         }
-        write(sys.stdout, json.dumps(answer, ensure_ascii=False))
+        write(sys.stdout, json.dumps(answer))
     else:
         _show(reading.header, reading.claims, reading.times, reading.warnings)
         colour = use_colour(sys.stdout)

@@ -44,20 +44,73 @@ def _precedence_of(entry: Entry) -> tuple[Any, ...]:
 
 def _covered(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Route]]:
     """Each entry whose requests an earlier one of another route takes."""
-    earlier: list[Entry] = []
+    earlier = _Earlier()
     identical: dict[Match, Route] = {}
     for entry in entries:
         route, _, match = entry
         taker = identical.get(match)
         if taker is None or taker is route:
-            taker = next((one for one, _, wide in earlier if one is not route and covers(wide, match)), None)
+            taker = earlier.find_taker(entry)
         if taker is not None:
             yield entry, taker
         elif match not in identical:
             identical[match] = route
             # Narrow matches cover next to nothing but themselves: only the wide ones are worth comparing with.
             if not (match.headers or match.query):
-                earlier.append(entry)
+                earlier.add(entry)
+
+
+type _Key = StringMatch | tuple[Comparison, bool, str] | None
+
+
+class _Earlier:
+    """Entries by their path, so that one is compared with those whose path could cover its own, not with all."""
+
+    def __init__(self) -> None:
+        self._entries: defaultdict[_Key, list[tuple[int, Entry]]] = defaultdict(list)
+        self._prefix_lengths: set[int] = set()
+        self._count = 0
+
+    def add(self, entry: Entry) -> None:
+        path = entry[2].path
+        key: _Key = path
+        if path is None or _is_total(path):
+            key = None
+        elif path.comparison is Comparison.PREFIX:
+            key = (Comparison.PREFIX, path.ignore_case, path.value)
+            self._prefix_lengths.add(len(path.value))
+        elif path.comparison is Comparison.SEGMENTS:
+            key = (Comparison.SEGMENTS, path.ignore_case, path.value.rstrip("/"))
+        self._entries[key].append((self._count, entry))
+        self._count += 1
+
+    def find_taker(self, entry: Entry) -> Route | None:
+        """The first route that takes the requests of an entry of another route."""
+        route, _, narrow = entry
+        found = [
+            (place, taker)
+            for key in self._keys(narrow.path)
+            for place, (taker, _, wide) in self._entries.get(key, ())
+            if taker is not route and covers(wide, narrow)
+        ]
+        return min(found, key=lambda one: one[0])[1] if found else None
+
+    def _keys(self, narrow: StringMatch | None) -> Iterator[_Key]:
+        """Where everything stands that covers a path."""
+        yield None
+        if narrow is None:
+            return
+        yield narrow
+        value, ignore_case = narrow.value, narrow.ignore_case
+        if narrow.comparison in (Comparison.EXACT, Comparison.PREFIX):
+            for length in self._prefix_lengths:
+                if length <= len(value):
+                    yield Comparison.PREFIX, ignore_case, value[:length]
+        if narrow.comparison in (Comparison.EXACT, Comparison.SEGMENTS):
+            yield from {
+                (Comparison.SEGMENTS, ignore_case, value[:end])
+                for end in (len(value.rstrip("/")), *(place for place, letter in enumerate(value) if letter == "/"))
+            }
 
 
 def covers(wide: Match, narrow: Match) -> bool:

@@ -47,7 +47,11 @@ def _make_writer(kind: type) -> Callable[[object], str]:
     if issubclass(kind, Enum):
         write: Callable[[object], str] = _write_member
     elif is_dataclass(kind):
-        named = [(f"{field.name}=", attrgetter(field.name)) for field in fields(kind) if field.type not in _POSITION]
+        named = [
+            (f"{field.name}=", attrgetter(field.name))
+            for field in fields(kind)
+            if field.compare and field.type not in _POSITION
+        ]
         name = kind.__name__
 
         def write(value: object) -> str:

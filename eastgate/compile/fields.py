@@ -9,12 +9,22 @@ from eastgate.model.policies import Policy, Provider
 
 ENVOY_GATEWAY = "envoy_gateway"
 
+_KEYS = ("local", "jwks", "remote", "localJWKS", "remoteJWKS")
+_TARGETS = ("spec.targetRefs", "spec.targetRef", "spec.targetSelectors")
+
 
 def provider_field(policy: Policy, provider: Provider) -> str:
     """A provider: a map entry for Gloo and our own kind, a list item for Envoy Gateway."""
     if policy.dialect != ENVOY_GATEWAY or policy.requirement is None:
         return f"spec.config.providers.{provider.name}"
     return f"spec.jwt.providers[{policy.requirement.providers.index(provider)}]"
+
+
+def keys_field(policy: Policy, provider: Provider) -> str:
+    """What a provider says of its keys, where that is known; else the provider."""
+    whole = provider_field(policy, provider)
+    said = (path for path, _ in policy.places if path.startswith(f"{whole}."))
+    return next((path for path in said if path[len(whole) + 1 :].partition(".")[0] in _KEYS), whole)
 
 
 def rule_field(policy: Policy, index: int) -> str:
@@ -34,5 +44,6 @@ def authorization_field(policy: Policy) -> str:
 def selection_field(policy: Policy) -> str:
     """What it applies to."""
     if policy.dialect == ENVOY_GATEWAY:
-        return "spec.targetRefs"
+        written = {path for path, _ in policy.places}
+        return next((path for path in _TARGETS if path in written), _TARGETS[0])
     return "spec.applyToRoutes" if policy.routes or not policy.destinations else "spec.applyToDestinations"

@@ -28,8 +28,11 @@ class MatcherError(ValueError):
 
 
 def compile_regex(pattern: str, ignore_case: bool = False) -> BytesTest:
-    """A full match by RE2."""
+    """A full match by RE2. ``.`` is any character: a query parameter may hold a line break (``%0A``), and `.*` on one
+    that did not match it would hand the request to the next route.
+    """
     options = re2.Options()
+    options.dot_nl = True
     options.log_errors = False
     options.case_sensitive = not ignore_case
     try:

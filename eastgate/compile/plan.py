@@ -91,8 +91,9 @@ class Plan:
             # A route that matches on a claim's header means the policy's word for it, not the client's.
             request = request._replace(headers=tuple(Edits(b"", self.asserted).apply(request.headers)))
         matched = routes.find(request, path, query)
-        if b";" in path:
+        if b";" in path and (matched or entrance.unmatched.refusal is None):
             # Some applications drop path parameters before they route (CVE-2026-73553): what holds there holds, too.
+            # It opens nothing: a path that no route expects as it was sent stays unmatched.
             matched += routes.find(request, drop_parameters(path), query)
         if len(matched) == 1:
             return matched[0]
@@ -288,8 +289,9 @@ class _Compilation:
         for policy in self.narrowed:
             if policy.invalid and not self._was_invalid(policy):
                 for problem in find_problems(replace(policy, invalid=())):
+                    where = policy.place_of(problem.field)
                     yield Diagnostic(
-                        policy.position, Severity.ERROR, problem.code, problem.message, str(policy.name), problem.field
+                        where, Severity.ERROR, problem.code, problem.message, str(policy.name), problem.field
                     )
 
     def _was_invalid(self, policy: Policy) -> bool:

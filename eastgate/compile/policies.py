@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from eastgate.compile.fields import authorization_field, provider_field
+from eastgate.compile.fields import authorization_field, keys_field, provider_field
 from eastgate.compile.rules import AuthorizationPlan, compile_authorization
 from eastgate.keys.keyset import KeySet, KeySetError, parse_key_set
 from eastgate.model.keys import LocalKeys, RemoteKeys
@@ -108,7 +108,7 @@ def find_problems(policy: Policy) -> Iterator[Problem]:
     if policy.requirement is not None and not policy.requirement.providers:
         yield Problem("no-provider", "", "a token is required but no provider can accept one")
     for provider in policy.requirement.providers if policy.requirement else ():
-        yield from _find_provider_problems(provider, provider_field(policy, provider))
+        yield from _find_provider_problems(provider, provider_field(policy, provider), keys_field(policy, provider))
     if policy.authorization is not None:
         try:
             compile_authorization(policy.authorization)
@@ -116,11 +116,11 @@ def find_problems(policy: Policy) -> Iterator[Problem]:
             yield Problem("bad-rule", authorization_field(policy), str(error))
 
 
-def _find_provider_problems(provider: Provider, where: str) -> Iterator[Problem]:
+def _find_provider_problems(provider: Provider, where: str, keys: str) -> Iterator[Problem]:
     if isinstance(provider.keys, LocalKeys):
         parsed = parse_local_keys(provider.keys.text)
         if isinstance(parsed, KeySetError):
-            yield Problem("bad-key", where, f"no usable key in {provider.keys.origin}: {parsed.detail or parsed.text}")
+            yield Problem("bad-key", keys, f"no usable key in {provider.keys.origin}: {parsed.detail or parsed.text}")
     named = [header.header for header in provider.claim_headers]
     if provider.payload_header:
         named.append(provider.payload_header)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from eastgate.compile.coverage import find_unreachable
-from eastgate.compile.fields import ENVOY_GATEWAY, provider_field, selection_field
+from eastgate.compile.fields import ENVOY_GATEWAY, keys_field, selection_field
 from eastgate.compile.guards import REQUIRE_AUTH_LABEL
 from eastgate.compile.matchers import MatcherError
 from eastgate.compile.policies import asserted_headers, find_problems, parse_local_keys
@@ -64,7 +64,7 @@ def review_selected(policy_set: PolicySet, selection: Selection, selected: Every
 
 
 def _about_policy(policy: Policy, severity: Severity, code: str, message: str, field: str = "") -> Diagnostic:
-    return Diagnostic(policy.position, severity, code, message, str(policy.name), field)
+    return Diagnostic(policy.place_of(field), severity, code, message, str(policy.name), field)
 
 
 def _about_route(route: Route, severity: Severity, code: str, message: str) -> Diagnostic:
@@ -79,7 +79,7 @@ def _review_policy(policy: Policy) -> Iterator[Diagnostic]:
         yield _about_policy(policy, ERROR, problem.code, problem.message, problem.field)
     for provider in policy.requirement.providers if policy.requirement else ():
         for severity, code, message in _review_keys(provider):
-            yield _about_policy(policy, severity, code, message, provider_field(policy, provider))
+            yield _about_policy(policy, severity, code, message, keys_field(policy, provider))
     for severity, code, message, field in review_rules(policy):
         yield _about_policy(policy, severity, code, message, field)
 

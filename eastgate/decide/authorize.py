@@ -112,8 +112,12 @@ def _claims_hold(plan: TokenPlan, claims: Claims) -> bool:
 
 
 def scopes_hold(scopes: frozenset[str], claims: Claims) -> bool:
-    """All of them in ``scope``, or all of them in ``scp``."""
-    return not scopes or any(scopes.issubset(split_scopes(claims.get(name))) for name in ("scope", "scp"))
+    """Each of them in ``scope`` or in ``scp`` (Envoy Gateway asks so of every scope by itself)."""
+    return scopes.issubset(_held_scopes(claims))
+
+
+def _held_scopes(claims: Claims) -> tuple[str, ...]:
+    return split_scopes(claims.get("scope")) + split_scopes(claims.get("scp"))
 
 
 def claim_holds(plan: ClaimPlan, claims: Claims) -> bool:
@@ -230,5 +234,5 @@ def _describe_claim(plan: ClaimPlan, claims: Claims) -> str:
 
 
 def _describe_scopes(claims: Claims) -> str:
-    held = [*split_scopes(claims.get("scope")), *split_scopes(claims.get("scp"))]
+    held = _held_scopes(claims)
     return f"found {' '.join(held)}" if held else "no scopes in the token"

@@ -17,7 +17,7 @@ from eastgate.decide.memory import MAX_ANSWER_TARGET, TokenMemory
 from eastgate.decide.refusals import refuse_access, refuse_by_guard, refuse_target, refuse_token
 from eastgate.decide.requirement import Accepted, Failure, Inquiry, KeysWanted, Pending, PolicyCheck, satisfy
 from eastgate.decide.targets import BadTarget, Target, canonicalise_target
-from eastgate.decide.tokens import strip_parameters
+from eastgate.decide.tokens import strip_cookies, strip_parameters
 from eastgate.keys.ring import KeyRing
 from eastgate.model.decisions import Check, Decision, Edits, KeysNeeded
 from eastgate.model.keys import RemoteKeys
@@ -84,7 +84,7 @@ def _decide_target(
         last = Check("route", guard.route or "none", False, guard.refusal.detail)
         return refuse_by_guard(guard.refusal, guard, (*trace, last) if trace is not None else (last,))
     if not guard.policies:
-        return _permit(plan, guard, target, [], trace)
+        return _permit(plan, guard, request, target, [], trace)
     memory.bind(plan)
     begun = len(trace) if trace is not None else 0
     inquiry = Inquiry(request.headers, target.query, ring, now, memory, last_try, trace)
@@ -144,7 +144,12 @@ def _ask_policies(
         if isinstance(satisfied, Pending):
             wanted.extend(satisfied.wanted)
             continue
-        if policy.lasting and len(policies) == 1 == len(satisfied) and inquiry.trace is None:
+        if (
+            policy.lasting
+            and len(policies) == 1 == len(satisfied)
+            and inquiry.trace is None
+            and _is_whole(satisfied[0])
+        ):
             # The same token for the same thing: the answer is the same, too.
             lasting = (satisfied[0].token, satisfied[0].place, guard, target.whole)
             known: Decision | None = inquiry.memory.find_answer(lasting)
@@ -158,10 +163,15 @@ def _ask_policies(
                 return refuse_access(guard, prepared.explain(inquiry, last))
     if wanted:
         return wanted
-    permission = _permit(plan, guard, target, accepted, inquiry.trace)
+    permission = _permit(plan, guard, request, target, accepted, inquiry.trace)
     if lasting is not None and len(target.whole) <= MAX_ANSWER_TARGET:
         inquiry.memory.keep_answer(lasting, permission)
     return permission
+
+
+def _is_whole(one: Accepted) -> bool:
+    """Whether the token is all of its field: taking a cookie out leaves the request's other cookies in the answer."""
+    return one.place.kind != "cookie" or not one.provider.strips
 
 
 def _refuse_token(
@@ -237,12 +247,15 @@ def _claims_in_headers(accepted: list[Accepted]) -> HeaderPairs:
     return settle_statements(one.token.statements for one in reversed(accepted))
 
 
-def _permit(plan: Plan, guard: Guard, target: Target, accepted: list[Accepted], trace: list[Check] | None) -> Decision:
+def _permit(
+    plan: Plan, guard: Guard, request: Request, target: Target, accepted: list[Accepted], trace: list[Check] | None
+) -> Decision:
     """The only permission there is for a request that policies looked at."""
     remove = plan.asserted
     whole = target.whole
     headers: set[bytes] | None = None
     parameters: set[bytes] | None = None
+    cookies: set[bytes] | None = None
     for one in accepted:
         if one.provider.strips:
             kind, name = one.place
@@ -252,12 +265,18 @@ def _permit(plan: Plan, guard: Guard, target: Target, accepted: list[Accepted], 
             elif kind == "query":
                 parameters = parameters or set()
                 parameters.add(name)
+            else:
+                cookies = cookies or set()
+                cookies.add(name)
+    add = _claims_in_headers(accepted) if accepted else ()
     if headers:
         remove = remove | headers
+    if cookies and b"cookie" not in remove:
+        remove = remove | {b"cookie"}
+        add = (*strip_cookies(request.headers, frozenset(cookies)), *add)
     if parameters and target.query is not None:
         query = strip_parameters(target.query, frozenset(parameters))
         whole = target.path if query is None else target.path + b"?" + query
-    add = _claims_in_headers(accepted) if accepted else ()
     return Decision(
         True,
         200,

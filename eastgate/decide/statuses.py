@@ -64,7 +64,6 @@ JWT_ED25519_WRONG_LENGTH = Status("jwt_ed25519_wrong_length", "Jwt ED25519 signa
 JWT_UNKNOWN_ISSUER = Status("jwt_unknown_issuer", "Jwt issuer is not configured", code=24)
 JWT_AUDIENCE_NOT_ALLOWED = Status("jwt_audience_not_allowed", "Audiences in Jwt are not allowed", http=403, code=25)
 JWT_VERIFICATION_FAILED = Status("jwt_verification_failed", "Jwt verification fails", code=26)
-JWT_MULTIPLE_TOKENS = Status("jwt_multiple_tokens", "Found multiple Jwt tokens", code=27)
 JWKS_KID_ALG_MISMATCH = Status("jwks_kid_alg_mismatch", "Jwks doesn't have key to match kid or alg from Jwt", code=32)
 
 # Ours: Envoy lets these pass.

@@ -133,3 +133,15 @@ def strip_parameters(query: bytes, names: frozenset[bytes]) -> bytes | None:
     if len(kept) == len(pieces):
         return query
     return b"&".join(kept) if kept else None
+
+
+def strip_cookies(headers: Headers, names: frozenset[bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    """The ``Cookie`` fields without these cookies; the others stay as they are, and a field with none left goes."""
+    kept = []
+    for header, text in headers:
+        if header == b"cookie":
+            pairs = [pair for pair in text.split(b";") if pair.partition(b"=")[0].strip(b" \t") not in names]
+            rest = b";".join(pairs).strip(b" \t")
+            if rest:
+                kept.append((header, rest))
+    return tuple(kept)

@@ -8,7 +8,7 @@ Rules: gloo ``security.policy.gloo.solo.io/v2`` JWTPolicy; Envoy Gateway v1alpha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from eastgate.model.diagnostics import Position
@@ -131,7 +131,7 @@ class ClaimCondition:
 @dataclass(frozen=True, slots=True)
 class TokenCondition:
     """Conditions on a verified token, all of which must hold. ``provider`` None: of whichever provider accepted;
-    otherwise the token of that provider. ``scopes`` must all be in ``scope`` or all in ``scp`` (string or list).
+    otherwise the token of that provider. Each of ``scopes`` must be in ``scope`` or in ``scp`` (string or list).
     """
 
     provider: str | None = None
@@ -222,6 +222,7 @@ class Policy:
     ``created`` wins, then namespace/name; Envoy Gateway: most specific target first), policies of different dialects
     must all pass. Nothing selected at all (``everything``) means every route of the policy's namespace.
     ``invalid`` holds the messages that made it unusable: routes it could have applied to answer 503.
+    ``places`` are the positions of its parts, by field path; where it stands makes no policy another one.
     """
 
     name: ObjectName
@@ -237,6 +238,14 @@ class Policy:
     priority: int = 0
     created: str = ""
     invalid: tuple[str, ...] = ()
+    places: tuple[tuple[str, Position], ...] = field(default=(), compare=False, repr=False)
 
     def __str__(self) -> str:
         return str(self.name)
+
+    def place_of(self, path: str) -> Position:
+        """Where a field is written, or what it belongs to."""
+        places = dict(self.places)
+        while path and path not in places:
+            path = path.rpartition(".")[0]
+        return places.get(path, self.position)

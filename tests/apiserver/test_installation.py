@@ -100,7 +100,7 @@ def test_a_policy_that_could_not_work_is_refused_by_kubectl_apply(environment: E
     namespace = environment.create_namespace("policies-refused", "enabled")
     with pytest.raises(KubectlError) as refused:
         apply(environment, make_policy(namespace, "bad", local={"inline": "no key at all"}))
-    assert "spec.config.providers.dev: no usable key in inline" in refused.value.message
+    assert "spec.config.providers.dev.local.inline: no usable key in inline" in refused.value.message
     gloo = make_policy(namespace, "gloo", local={"inline": "x"}, tokenSources={})
     gloo["apiVersion"] = "security.policy.gloo.solo.io/v2"
     with pytest.raises(KubectlError, match=r"spec\.config\.providers\.dev\.tokenSources.*did you mean `tokenSource`"):

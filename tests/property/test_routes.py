@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eastgate.compile.coverage import covers
+from eastgate.compile.coverage import covers, find_unreachable
 from eastgate.compile.guards import Guard
 from eastgate.compile.plan import Plan
 from eastgate.model.routes import Comparison, FieldMatch, Match, Order, Route, StringMatch
@@ -123,6 +123,17 @@ POLICIES = [
 labels = st.sampled_from([(), (("one", "yes"),), (("two", "yes"),)])
 written = st.tuples(st.lists(matches, max_size=2).map(tuple), hosts, st.booleans(), labels)
 scenes = st.tuples(st.lists(written, max_size=3), st.lists(written, min_size=1, max_size=3), st.booleans(), requests)
+
+
+@given(st.lists(matches, max_size=6))
+def test_a_route_is_unreachable_when_an_earlier_one_covers_it(listed: list[Match]) -> None:
+    routes = [table(match, name=str(place)) for place, match in enumerate(listed)]
+    expected = {
+        str(routes[place])
+        for place, narrow in enumerate(listed)
+        if any(wide == narrow or (not wide.headers and covers(wide, narrow)) for wide in listed[:place])
+    }
+    assert {str(route) for route, _ in find_unreachable(routes)} == expected
 
 
 def build_route(

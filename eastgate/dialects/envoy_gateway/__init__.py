@@ -19,6 +19,7 @@ from eastgate.dialects.gateway.backends import KeyServers
 from eastgate.dialects.gateway.references import ENVOY_GROUP, open_spec
 from eastgate.dialects.gateway.routes import read_routes
 from eastgate.dialects.gateway.tls import check_targets
+from eastgate.dialects.places import find_places
 from eastgate.dialects.values import Fields, Reporter
 from eastgate.model.diagnostics import Diagnostic
 from eastgate.model.policies import Authorization, Policy, Requirement
@@ -103,4 +104,5 @@ def _build_policy(
         targets=targets.references,
         created=policy.created,
         invalid=errors,
+        places=find_places(policy),
     )

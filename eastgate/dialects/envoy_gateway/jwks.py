@@ -146,12 +146,6 @@ def _read_remote(servers: KeyServers, provider: Fields, policy: Object, report: 
     trust = _common_trust(reached, remote, report)
     unresolved = "; ".join(report.errors[before:]) or None
     https = uri is not None and uri.lower().startswith("https:")
-    if uri is not None and not https and trust is None and unresolved is None:
-        report.warning(
-            remote.at("uri"),
-            "plaintext-keys",
-            "keys are fetched without TLS: whoever can answer in the key server's place decides which tokens are valid",
-        )
     return RemoteKeys(
         url=uri or "",
         addresses=tuple(address for one in reached for address in one.addresses),

@@ -70,6 +70,8 @@ def read_parents(spec: Fields, route: Object, catalogue: Catalogue, report: Repo
         if listeners is None:
             _attach_unread(item, found, section, attachments, catalogue, report)
             names = _service_names(found) if found.kind == "Service" else own
+            if own and found.kind == "Service":
+                _note_hostnames(spec, found, report)
             every_host = every_host or not names
             hosts.update(dict.fromkeys(names))
             continue
@@ -185,6 +187,14 @@ def _gateway_of(listener_set: ObjectName, catalogue: Catalogue) -> ObjectName:
     parent = found.document.get("spec", "parentRef") if found is not None else None
     parent = parent if isinstance(parent, dict) else {}
     return ObjectName("Gateway", str(parent.get("namespace") or listener_set.namespace), str(parent.get("name") or ""))
+
+
+def _note_hostnames(spec: Fields, service: ObjectName, report: Reporter) -> None:
+    report.warning(
+        spec.at("hostnames"),
+        "no-effect",
+        f"no effect for the parent {service}: a mesh ignores them, and only the Service's own names match (GEP-1426)",
+    )
 
 
 def _service_names(service: ObjectName) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from eastgate.dialects.gloo.claims import read_claims, read_scopes
 from eastgate.dialects.gloo.dialect import Scope, open_spec
 from eastgate.dialects.gloo.providers import read_provider
 from eastgate.dialects.gloo.selection import read_selection
+from eastgate.dialects.places import find_places
 from eastgate.model.policies import (
     Authorization,
     Phase,
@@ -66,6 +67,7 @@ def _read_policy(found: Object, scope: Scope) -> Policy:
         priority=priority,
         created=found.created,
         invalid=tuple(report.errors),
+        places=find_places(found),
     )
 
 

@@ -59,6 +59,7 @@ def test_other_urls_are_wrong_usage(url: str) -> None:
     [
         ("G ET", "http://a/", [], "method"),
         ("", "http://a/", [], "method"),
+        ("get", "http://a/", [], "capitals"),
         ("GET", "http://a/x y", [], "target"),
         ("GET", "http://a/\r\n", [], "target"),
         ("GET", "http://a/\x00", [], "target"),

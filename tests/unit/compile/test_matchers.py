@@ -56,6 +56,13 @@ def test_bytes_that_are_no_utf8_do_not_slip_past() -> None:
     assert compile_regex("é.*")("é".encode() + b"\xff")
 
 
+def test_a_line_break_does_not_slip_past() -> None:
+    # Only the value of a query parameter can hold one.
+    matches = compile_parameter(FieldMatch("tenant", StringMatch(Comparison.REGEX, ".+")))
+    assert matches(request("/"), b"tenant=a%0Ab")
+    assert not matches(request("/"), b"tenant=")
+
+
 def test_a_repeated_header_is_one_value() -> None:
     asked = request("/", (b"x", b"a"), (b"y", b"c"), (b"x", b"b"))
     assert compile_header(FieldMatch("x", StringMatch(Comparison.EXACT, "a,b")))(asked, None)

@@ -186,7 +186,7 @@ class TestContent:
     def test_the_digest_is_the_content(self) -> None:
         first = compiled(policy(), table())
         assert len(first.digest) == 64
-        moved = dataclasses.replace(policy(), position=dataclasses.replace(HERE, line=9))
+        moved = dataclasses.replace(policy(), position=dataclasses.replace(HERE, line=9), places=(("spec", HERE),))
         assert compiled(moved, table()).digest == first.digest
         assert compiled(policy(), table(prefix("/"))).digest != first.digest
         assert compiled(policy(), table(), namespace="x").digest != first.digest

@@ -103,7 +103,9 @@ def test_claims(condition: ClaimCondition, claims: dict[str, object], expected: 
         ({"scope": "read add"}, False),
         ({"scope": ["read", "add", "modify"]}, True),
         ({"scp": ["read", "add", "modify"]}, True),
-        ({"scope": "read add", "scp": "modify"}, False),
+        # Envoy Gateway looks for each scope in both.
+        ({"scope": "read add", "scp": "modify"}, True),
+        ({"scope": "read", "scp": "modify"}, False),
         ({"scope": "readaddmodify"}, False),
         ({}, False),
     ],

@@ -70,6 +70,15 @@ class TestTokens:
         assert decision.route == "implicit"
         assert decision.denied_by_policy
 
+    def test_a_cookie_is_taken_out_of_each_requests_own_cookies(self) -> None:
+        sources = TokenSources(cookies=("session",))
+        plan, memory = compiled(policy(provider(sources=sources))), TokenMemory()
+        for others in (b"a=1", b"b=2"):
+            asked = request("/get", (b"cookie", others + b"; session=" + token()))
+            assert upstream(answer(plan, asked, memory=memory), asked) == [(b"cookie", others)]
+        forwarding = compiled(policy(provider(sources=sources, forward_token=True)))
+        assert upstream(answer(forwarding, asked), asked) == list(asked.headers)
+
     def test_good(self) -> None:
         asked = request("/get", bearer(token()), (b"accept", b"*/*"))
         decision = answer(self.plan, asked)
@@ -362,6 +371,14 @@ class TestRoutes:
         assert answer(plan, request("/admin")).status == 401
         assert answer(plan, request("/admin;x=1")).status == 401
         assert answer(plan, request("/other;x=1")).allowed
+
+    def test_a_path_with_parameters_that_no_route_expects(self) -> None:
+        plan = compiled(table(exact("/health")))
+        assert answer(plan, request("/health")).allowed
+        assert answer(plan, request("/health;x=1")).reason == "route_not_found"
+        lenient = compiled(policy(), table(exact("/health")), unmatched=Unmatched.ALLOW)
+        assert answer(lenient, request("/health;x=1")).reason == "jwt_missing"
+        assert answer(lenient, request("/other;x=1")).allowed
 
     def test_both_families_hold(self) -> None:
         gloo = claims_policy(claim("org", "a"), name="gloo", routes=selecting(app="a"))

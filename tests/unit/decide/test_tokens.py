@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eastgate.decide.tokens import Places, strip_parameters
+from eastgate.decide.tokens import Places, strip_cookies, strip_parameters
 from eastgate.model.policies import DEFAULT_SOURCES, HeaderSource, TokenSources
 
 
@@ -114,3 +114,21 @@ def test_order_of_extraction() -> None:
 )
 def test_strip(before: bytes, after: bytes | None) -> None:
     assert strip_parameters(before, frozenset([b"t"])) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"a=1; t=x; b=2", b"a=1; b=2"),
+        (b"t=x; a=1", b"a=1"),
+        (b"a=1;t = x", b"a=1"),
+        (b"t=x", None),
+        (b"t", None),
+        (b't="x"; T=y; at=z', b"T=y; at=z"),
+        (b"t=1; a=t=2; t=3", b"a=t=2"),
+    ],
+)
+def test_strip_cookies(before: bytes, after: bytes | None) -> None:
+    headers = ((b"x", b"t=1"), (b"cookie", before), (b"cookie", b"other=1"))
+    kept = [(b"cookie", b"other=1")] if after is None else [(b"cookie", after), (b"cookie", b"other=1")]
+    assert list(strip_cookies(headers, frozenset([b"t"]))) == kept

@@ -227,10 +227,9 @@ def test_remote_defaults_are_envoy_gateways() -> None:
     assert keys.retry.attempts == 0
 
 
-def test_remote_without_tls_is_said() -> None:
+def test_remote_without_tls() -> None:
     keys, found = remote("uri: 'http://issuer.example/jwks.json'")
     assert (keys.tls, found.errors) == (False, [])
-    found.warning("keys are fetched without TLS")
 
 
 @pytest.mark.parametrize(

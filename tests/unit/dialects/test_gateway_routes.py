@@ -425,6 +425,11 @@ def test_mesh_parents_bring_the_services_names() -> None:
     assert found.attachments == (Attachment(ObjectName("Service", "default", "httpbin")),)
 
 
+def test_hostnames_that_a_mesh_ignores_are_said() -> None:
+    text = f"parentRefs: [{{group: '', kind: Service, name: a}}]\nhostnames: [a.example]\nrules: [{{{TO_BACKEND}}}]"
+    reading(http(text)).warning("no effect for the parent Service default/a")
+
+
 def test_listener_sets_belong_to_their_gateway() -> None:
     listener_set = (
         "apiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\nmetadata: {name: ls}\nspec:\n"

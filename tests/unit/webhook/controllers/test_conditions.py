@@ -85,7 +85,7 @@ class TestAccepted:
         keys = {"local": {"inline": "no key"}}
         accepted = say(judge_all(policy("shop", "p", keys=keys))["JWTPolicy/p"])["Accepted"]
         assert accepted[:2] == ("False", "Invalid")
-        assert accepted[2].startswith("spec.config.providers.dev: no usable key in inline")
+        assert accepted[2].startswith("spec.config.providers.dev.local.inline: no usable key in inline")
 
     def test_a_route_by_its_entry(self) -> None:
         broken = entry("web") | {"mistake": 1, "name": "first"}
