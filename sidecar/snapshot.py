@@ -1,8 +1,9 @@
 """Policies as one compiled state; policy files as such a state, and when it is time for another.
 
 A *snapshot* is a plan, what it was compiled from and everything there was to say about it. It has errors or it may be
-put in force, never something between. Watching files is asking for the status of every one, twice: a change counts when
-it stood still for one interval, because a file that is just being written may be a valid, shorter policy.
+put in force, never something between (``SAID_ONLY`` tells them apart). Watching files is asking for the status of every
+one, twice: a change counts when it stood still for one interval, because a file that is just being written may be a
+valid, shorter policy.
 
 Knows: files, and the order read, compile, review. Must not know: YAML, policies, or who is served by a plan. Blocking
 and slow (hundreds of milliseconds for a large set): call it from a thread.
@@ -28,6 +29,12 @@ from sidecar.loops import pause_collections
 
 POLL_SECONDS = 0.25
 """Between two looks. A change is seen after one, taken after two: half a second."""
+
+SAID_ONLY = frozenset({"selects-nothing", "never-matches"})
+"""What the review finds wrong with a policy that is whole and decides as it stands there: it holds on no route of
+these files, or has a condition that nobody can meet. ``lint`` fails on them, a pod runs with them, and so does whoever
+serves files.
+"""
 
 type Sources = tuple[tuple[str, str], ...]
 """(file, text) of every policy file."""
@@ -102,13 +109,14 @@ def take_snapshot(
 def compile_snapshot(sources: Sources, workload: Workload, authorities: Authorities = ()) -> Snapshot:
     """Compile texts that were read already."""
     policy_set = read_policy_set(sources)
-    found = [*policy_set.diagnostics, *review(policy_set)]
+    reviewed = tuple(review(policy_set))
+    fatal = [*policy_set.diagnostics, *(one for one in reviewed if one.code not in SAID_ONLY)]
     plan = None
-    if not has_errors(found):
+    if not has_errors(fatal):
         plan = compile_plan(policy_set, workload)
-        found += plan.diagnostics
-    diagnostics = sort_diagnostics(found)
-    if has_errors(diagnostics):
+        fatal += plan.diagnostics
+    diagnostics = sort_diagnostics([*fatal, *reviewed])
+    if has_errors(fatal):
         plan = None
     digest = plan.digest if plan is not None else ""
     material = PolicyFiles(sources, workload, authorities)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from eastgate.model.diagnostics import Severity
 from eastgate.model.workloads import Workload
 from sidecar.snapshot import PolicyFiles, Snapshot, Sources, Watcher, demand_plan, take_snapshot, write_diagnostics
 
@@ -64,6 +65,23 @@ def test_an_error_leaves_no_plan(file: Path, old: str, new: str) -> None:
     write_diagnostics(snapshot.diagnostics, stream)
     assert stream.getvalue().startswith(f"{file}:")
     assert ": error: " in stream.getvalue()
+
+
+def test_a_policy_that_selects_nothing_is_said_and_no_more(file: Path) -> None:
+    route = """\
+---
+apiVersion: policy.eastgate.dev/v1alpha1
+kind: RouteTable
+metadata: {name: routes, namespace: httpbin, labels: {app: other}}
+spec:
+  hosts: ["*"]
+  http:
+  - forwardTo: {destinations: [{ref: {name: httpbin}, port: {number: 80}}]}
+"""
+    file.write_text(POLICY + route)
+    snapshot = take_snapshot([str(file)], None, WORKLOAD)
+    demand_plan(snapshot)
+    assert [one.code for one in snapshot.diagnostics if one.severity is Severity.ERROR] == ["selects-nothing"]
 
 
 def test_files_that_are_not_there_or_hold_nothing(tmp_path: Path) -> None:
