@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from eastgate.demonstrations.calls import Got
 from eastgate.demonstrations.scenes import GRPCCall, HTTPCall
 from eastgate.pods.names import BUNDLE
 
+SYSTEM = "eastgate-system"
 CLIENT = "client"
 """Namespace and pod that requests come from: no label, no sidecar."""
 
@@ -53,10 +53,23 @@ class Cluster:
         self.kubectl("apply", "-f", "-", input=json.dumps(items))
 
     def rolled_out(self, namespace: str, *workloads: str, seconds: int = 120) -> None:
-        """Wait until workloads (``deployment/NAME``) are complete."""
+        """Wait until workloads (``deployment/NAME``) are complete. Where they do not get there: what the pods say."""
         for workload in workloads:
             arguments = ("rollout", "status", "-n", namespace, workload, f"--timeout={seconds}s")
-            self.kubectl(*arguments, timeout=seconds + 10)
+            try:
+                self.kubectl(*arguments, timeout=seconds + 10)
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{self.describe(namespace)}") from None
+
+    def describe(self, namespace: str) -> str:
+        """Pods, the latest events and the last words of a namespace, for somebody who was not there."""
+
+        def ask(*arguments: str) -> str:
+            return self.kubectl(*arguments, "-n", namespace, check=False)
+
+        said = [ask("get", "pods", "-o", "wide"), ask("get", "events", "--sort-by=.lastTimestamp")[-3000:]]
+        names = ask("get", "pods", "-o", "name").split()[:5]
+        return "\n".join([*said, *(f"{one}:\n{ask('logs', one, '--all-containers')[-1500:]}" for one in names)])
 
     def pods(self, namespace: str, selector: str = "") -> list[dict[str, Any]]:
         """Pods that are not being deleted."""
@@ -136,22 +149,3 @@ class Cluster:
             )
 
         return self.await_true(programmed, f"{kind}/{name} programmed", seconds)
-
-
-class GivenCluster:
-    """``KUBECONFIG`` of somebody: kubectl from the path."""
-
-    def kubectl(
-        self, *arguments: str, input: str | None = None, check: bool = True, timeout: float = 120.0  # noqa: A002
-    ) -> str:  # fmt: skip
-        """Run it."""
-        done = subprocess.run(
-            ["kubectl", *arguments], input=input, capture_output=True, text=True, timeout=timeout, check=False
-        )
-        if check and done.returncode:
-            raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout if check else done.stdout + done.stderr
-
-    def run_script(self, script: Path) -> None:
-        """Run one that calls ``kubectl``."""
-        subprocess.run([script], check=True, stdout=subprocess.DEVNULL)

@@ -1,8 +1,7 @@
 """One cluster for the session, with Eastgate installed as its documentation says, an identity provider and a client.
 
-Everything is ended and taken away afterwards, also after a failure. With ``KUBECONFIG`` the cluster is that one: its
-nodes must have the images (``python -m e2e.cluster.images`` makes them), and its name server must lead the seeds' names
-to the identity provider; tests that end parts of the node are skipped there.
+Everything is ended and taken away afterwards, also after a failure. With ``KUBECONFIG`` the cluster is that one: what
+it needs stands in ``given``, and tests that need the node's own network or processes are skipped there.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster.cluster import CLIENT, Cluster, GivenCluster
+from e2e.cluster.cluster import CLIENT, SYSTEM, Cluster
+from e2e.cluster.given import GivenCluster, GivenClusterError, check_images, find_kinds, remove_everything
 from e2e.cluster.identity import ALIASES, make_identity
-from e2e.cluster.images import ImageError, prepare_images, stream_layout
+from e2e.cluster.images import ImageError, load_layout, prepare_images
 from e2e.cluster.node import ROOT, Node, NodeError, run_node
 from eastgate.demonstrations.identity import Authority
 from eastgate.demonstrations.scenarios import Material
 
-SYSTEM = "eastgate-system"
 KEEP = os.environ.get("EASTGATE_E2E_KEEP") == "1"
-"""Keep the node's folder with its logs."""
+"""Keep the node's folder with its logs; and what was put into a given cluster."""
 
 
 @dataclass
@@ -68,36 +67,43 @@ def installation(tell: Tell) -> Iterator[Installation]:
 
     with ExitStack() as stack:
         node = None
-        if os.environ.get("KUBECONFIG"):
-            given = GivenCluster()
-            cluster = Cluster(given.kubectl, given.run_script)
-        else:
-            if os.geteuid() != 0:
-                pytest.skip("NOT TESTED: a node needs root (or give a cluster with KUBECONFIG)")
-            try:
+        try:
+            if os.environ.get("KUBECONFIG"):
+                cluster = _take_given(stack, tell)
+            else:
+                if os.geteuid() != 0:
+                    pytest.skip("NOT TESTED: a node needs root (or give a cluster with KUBECONFIG)")
                 layout = prepare_images()
                 note("images")
                 node = _start_node(stack)
-            except (NodeError, ImageError) as error:
-                if "missing:" in str(error):
-                    pytest.skip(f"NOT TESTED: {error}")
-                raise
-            cluster = Cluster(node.kubectl, node.run_script)
-            note("node")
-            archive = stream_layout(layout)
-            assert archive.stdout is not None
-            node.load_images(archive.stdout)
-            assert archive.wait() == 0
-            note("images into the node")
+                cluster = Cluster(node.kubectl, node.run_script)
+                note("node")
+                load_layout(node, layout)
+                note("images into the node")
+        except (NodeError, ImageError, GivenClusterError) as error:
+            if "missing:" in str(error):
+                pytest.skip(f"NOT TESTED: {error}")
+            raise
         material, private = Material.generate(), Authority("Eastgate e2e self-signed authority")
         _install(cluster)
         note("manifests applied")
         _make_surroundings(cluster, material, private)
+        if node is None:
+            check_images(cluster)
         cluster.rolled_out(SYSTEM, "deployment/eastgate-webhook", "deployment/eastgate-controller")
         cluster.rolled_out("identity", "deployment/keys")
         cluster.kubectl("wait", "-n", CLIENT, f"pod/{CLIENT}", "--for=condition=Ready", "--timeout=60s")
         note("control plane ready")
         yield Installation(cluster, node, material, private, seconds)
+
+
+def _take_given(stack: ExitStack, tell: Tell) -> Cluster:
+    given = GivenCluster()
+    tell(given.describe())
+    cluster = Cluster(given.kubectl, given.run_script)
+    if not KEEP:
+        stack.callback(remove_everything, cluster, find_kinds(cluster))
+    return cluster
 
 
 def _start_node(stack: ExitStack) -> Node:

@@ -3,6 +3,8 @@
 Everything is built once and kept: an image whose inputs are the same is not built again, and layers that several images
 share are written once. The images go into the node under the names that the manifests use, so that the manifests are
 applied as they are: ``eastgate-webhook:0.1.0``, ``kennethreitz/httpbin`` and so on. Needs buildah.
+
+    python -m e2e.cluster.images FILE      all of them as one archive, for a cluster of one's own
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +26,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import eastgate
-from e2e.cluster.node import ROOT
+from e2e.cluster.locks import hold
+from e2e.cluster.node import ROOT, Node
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eastgate" / "e2e"
@@ -56,13 +61,18 @@ def prepare_images() -> Path:
         raise ImageError("missing: buildah (apt-get install buildah mmdebstrap)")
     if os.environ.get("EASTGATE_E2E_REUSE") == "1" and (CACHE / "layout" / "stamp").is_file():
         return CACHE / "layout"  # For those who write tests.
+    with hold(CACHE / "lock", "somebody else builds images"):
+        return _build_images()
+
+
+def _build_images() -> Path:
     wheels = CACHE / "wheel"
     shutil.rmtree(wheels, ignore_errors=True)
     python = ROOT / ".venv" / "bin" / "python"
     run(python, "-m", "build", "--no-isolation", "--wheel", "--outdir", wheels, ROOT)
-    run(ROOT / "hack" / "images", TAG, WHEELS=str(wheels))
+    run(ROOT / "hack" / "images", TAG, WHEELS=str(wheels), BUILDER="buildah")
     if run("buildah", "images", "--quiet", BASE, check=False) == "":
-        run(ROOT / "hack" / "base-image", BASE.removeprefix("localhost/"))
+        run(ROOT / "hack" / "base-image", BASE.removeprefix("localhost/"), BUILDER="buildah")
     sidecar = f"localhost/eastgate-sidecar:{TAG}"
     authority = load_authority()[0]
     lock = re.findall(r"^grpcio==.*?(?=^\S)", (ROOT / "locks" / "dev.txt").read_text(), re.DOTALL | re.MULTILINE)
@@ -112,13 +122,10 @@ def build_on(base: str, image: str, dockerfile: str, files: dict[str, str]) -> N
         (context / name).write_text(text)
     arguments = ["--build-arg", f"BASE={base}", "--build-arg", f"PYTHON={BASE}"]
     arguments += ["--label", f"dev.eastgate.inputs={inputs}"]
-    certificates = os.environ.get("PIP_CERT", "")
-    if certificates:
-        arguments += ["--volume", f"{certificates}:/run/certificates.pem:ro"]
-        arguments += ["--build-arg", "PIP_CONFIG=[global]\ncert = /run/certificates.pem\n"]
-    run(
-        "buildah", "bud", "--layers", "--isolation", "chroot", *arguments, "-t", image, "-f", HERE / dockerfile, context
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        arguments += run(ROOT / "hack" / "pip-secrets", folder).split("\n")
+        build = ("buildah", "bud", "--layers", "--isolation", "chroot")
+        run(*build, *arguments, "-t", image, "-f", HERE / dockerfile, context)
 
 
 def write_layout(folder: Path) -> Path:
@@ -158,6 +165,25 @@ def stream_layout(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
+def load_layout(node: Node, folder: Path) -> None:
+    """Bring the images into a node."""
+    archive = stream_layout(folder)
+    assert archive.stdout is not None
+    node.load_images(archive.stdout)
+    if archive.wait():
+        raise ImageError(f"tar could not read {folder}")
+
+
+def write_archive(folder: Path, file: Path) -> None:
+    """The same as a file, as ``ctr images import``, ``kind load image-archive`` and ``k3d image import`` read it."""
+    archive = stream_layout(folder)
+    assert archive.stdout is not None
+    with file.open("wb") as written:
+        shutil.copyfileobj(archive.stdout, written, 1024 * 1024)
+    if archive.wait():
+        raise ImageError(f"tar could not read {folder}")
+
+
 def run(*command: str | Path, check: bool = True, **environment: str) -> str:
     """What a program printed; its last words in the error where it fails."""
     done = subprocess.run(
@@ -169,4 +195,7 @@ def run(*command: str | Path, check: bool = True, **environment: str) -> str:
 
 
 if __name__ == "__main__":
-    print(prepare_images())
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m e2e.cluster.images FILE")
+    write_archive(prepare_images(), Path(sys.argv[1]))
+    print("\n".join(name for names in NAMES.values() for name in names))

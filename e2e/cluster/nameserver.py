@@ -1,7 +1,8 @@
 """A name server for pods: Services by their names, and names of the internet that a test serves.
 
 A node of tests has no DNS add-on, because that is a program of its own; this is enough of RFC 1035 and of Kubernetes'
-DNS specification for what is asked here: A records of Services with a cluster address. Anything else does not exist.
+DNS specification for what is asked here: A and AAAA records of Services with a cluster address. Anything else does not
+exist.
 
     python -m e2e.cluster.nameserver ADDRESS KUBECONFIG [NAME=SERVICE.NAMESPACE]...
 """
@@ -21,7 +22,8 @@ from urllib.parse import urlsplit
 DOMAIN = "svc.cluster.local"
 FRESH_SECONDS = 1.0
 """How old the list of Services may be; CoreDNS watches, and its answers live for 5 s or more."""
-A, IN, NO_SUCH_NAME = 1, 1, 3
+A, AAAA, IN, NO_SUCH_NAME = 1, 28, 1, 3
+FAMILIES = {A: socket.AF_INET, AAAA: socket.AF_INET6}
 
 
 class Services:
@@ -31,14 +33,14 @@ class Services:
         read = json.loads(kubeconfig.read_text())
         self._server = urlsplit(read["clusters"][0]["cluster"]["server"])
         self._token = read["users"][0]["user"]["token"]
-        self._known: dict[str, str] = {}
+        self._known: dict[str, list[str]] = {}
         self._asked = 0.0
 
-    def find(self, name: str) -> str | None:
-        """The address of ``SERVICE.NAMESPACE``."""
+    def find(self, name: str) -> list[str]:
+        """The addresses of ``SERVICE.NAMESPACE``; none where there is no such Service, or it is headless."""
         if time.monotonic() - self._asked > FRESH_SECONDS:
             self._ask()
-        return self._known.get(name)
+        return self._known.get(name, [])
 
     def _ask(self) -> None:
         # The node's own API server, with a certificate of its own.
@@ -55,7 +57,9 @@ class Services:
             connection.close()
         self._asked = time.monotonic()
         self._known = {
-            f"{one['metadata']['name']}.{one['metadata']['namespace']}": one["spec"].get("clusterIP", "")
+            f"{one['metadata']['name']}.{one['metadata']['namespace']}": [
+                address for address in one["spec"].get("clusterIPs", []) if address != "None"
+            ]
             for one in items
         }
 
@@ -71,12 +75,13 @@ def answer(query: bytes, services: Services, aliases: dict[str, str]) -> bytes:
     question = query[12 : at + 5]
     name = ".".join(labels)
     service = aliases.get(name) or (name.removesuffix(f".{DOMAIN}") if name.endswith(f".{DOMAIN}") else "")
-    address = services.find(service) if service and questions == 1 else None
-    records = b""
-    if address and address != "None" and kind == A and kind_class == IN:
-        records = struct.pack(">HHHIH", 0xC00C, A, IN, 1, 4) + socket.inet_aton(address)
-    code = 0 if address else NO_SUCH_NAME
-    head = struct.pack(">HHHHHH", number, 0x8400 | (flags & 0x0100) | code, 1, 1 if records else 0, 0, 0)
+    addresses = services.find(service) if service and questions == 1 else []
+    family = FAMILIES.get(kind) if kind_class == IN else None
+    packed = [socket.inet_pton(family, one) for one in addresses if family and (":" in one) is (kind == AAAA)]
+    records = b"".join(struct.pack(">HHHIH", 0xC00C, kind, IN, 1, len(one)) + one for one in packed)
+    # A name that is there without such a record is no error: a client that asks for both takes the other.
+    code = 0 if addresses else NO_SUCH_NAME
+    head = struct.pack(">HHHHHH", number, 0x8400 | (flags & 0x0100) | code, 1, len(packed), 0, 0)
     return head + question + records
 
 

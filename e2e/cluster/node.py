@@ -1,16 +1,15 @@
 """One node: etcd, the control plane, containerd, kubelet and kube-proxy, as processes in a network namespace.
 
 Everything is real and built from its Go modules by ``hack/kubernetes/build``; pods get addresses from the bridge
-plugin, Services work through kube-proxy's nftables mode, and their names through ``nameserver``. Needs root, runc,
-nftables, conntrack and iproute2. State is below one folder; ``stop`` ends every process and takes the namespace away.
+plugin, IPv4 and IPv6, Services work through kube-proxy's nftables mode, and their names through ``nameserver``. Needs
+root, runc, nftables, conntrack and iproute2. State is below one folder; ``stop`` ends every process and takes the
+namespace away.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -22,11 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from e2e.cluster.configuration import API_SERVER, IPV4, IPV6, Family, find_families, write_configuration
+from e2e.cluster.locks import hold
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-ADDRESS = "10.77.1.1"
-POD_RANGE = "10.244.0.0/24"
 NEEDED = ("runc", "nft", "conntrack", "ip", "nsenter", "openssl")
 START_SECONDS = 120.0
+LOCK = Path("/run/eastgate-node.lock")
+"""Held while a node runs: two kubelets on one machine take each other's pods for orphans, and end them."""
 
 
 class NodeError(Exception):
@@ -49,6 +51,7 @@ class Node:
     namespace: str
     aliases: tuple[str, ...] = ()
     """``NAME=SERVICE.NAMESPACE``: names of the internet that a Service here has, too."""
+    families: tuple[Family, ...] = field(default_factory=find_families)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -108,8 +111,9 @@ class Node:
     def start(self) -> None:
         """Bring everything up; returns when the node is Ready."""
         self._make_network()
-        self._write_configuration()
-        address, folder = f"https://{ADDRESS}:6443", self.folder
+        self._write_kubectl()
+        write_configuration(self.folder, self.runtime, self.families)
+        folder = self.folder
         self.run(
             "etcd", self.programs / "etcd", "--data-dir", folder / "etcd", "--unsafe-no-fsync", "--log-level", "warn"
         )
@@ -118,19 +122,21 @@ class Node:
             self.programs / "kube-apiserver",
             "--etcd-servers=http://127.0.0.1:2379",
             "--secure-port=6443",
-            f"--bind-address={ADDRESS}",
-            f"--advertise-address={ADDRESS}",
+            f"--bind-address={IPV4.address}",
+            f"--advertise-address={IPV4.address}",
             f"--cert-dir={folder / 'certificates'}",
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             "--service-account-key-file=accounts.key",
             "--service-account-signing-key-file=accounts.key",
-            "--service-cluster-ip-range=10.96.0.0/16",
+            f"--service-cluster-ip-range={','.join(one.services for one in self.families)}",
             "--token-auth-file=tokens.csv",
             "--authorization-mode=Node,RBAC",
             "--allow-privileged=true",
             "--kubelet-preferred-address-types=InternalIP",
         )
-        self.await_true(lambda: "ok" in self.kubectl("get", "--raw", "/readyz", check=False), f"no answer at {address}")
+        self.await_true(
+            lambda: "ok" in self.kubectl("get", "--raw", "/readyz", check=False), f"no answer at {API_SERVER}"
+        )
         self.run(
             "kube-controller-manager",
             self.programs / "kube-controller-manager",
@@ -142,7 +148,7 @@ class Node:
         )
         self.run("kube-scheduler", self.programs / "kube-scheduler", "--kubeconfig=admin.conf", "--leader-elect=false")
         program = (sys.executable, "-m", "e2e.cluster.nameserver")
-        self.run("nameserver", *program, ADDRESS, self.kubeconfig, *self.aliases)
+        self.run("nameserver", *program, IPV4.address, self.kubeconfig, *self.aliases)
         self.run("containerd", self.runtime / "containerd", "-c", "containerd.toml")
         self.await_true((folder / "containerd.sock").exists, "containerd")
         self.start_kubelet()
@@ -157,7 +163,7 @@ class Node:
             "--config=kubelet.yaml",
             "--kubeconfig=admin.conf",
             "--hostname-override=node0",
-            f"--node-ip={ADDRESS}",
+            f"--node-ip={','.join(one.address for one in self.families)}",
             f"--root-dir={self.folder / 'kubelet'}",
         )
 
@@ -228,103 +234,22 @@ class Node:
             subprocess.run(command, check=True)
 
         run("ip", "netns", "add", self.namespace)
-        for command in (
-            "ip link set lo up",
-            "ip link add br-node type bridge",
-            f"ip addr add {ADDRESS}/32 dev br-node",
-            "ip link set br-node up",
-            "ip route add default dev br-node",
-            "sysctl -qw net.ipv4.ip_forward=1",
-        ):
+        commands = ["ip link set lo up", "ip link add br-node type bridge", "ip link set br-node up"]
+        for one in self.families:
+            if one is IPV6:  # In a namespace that inherits a host's settings both may be off.
+                commands += ["sysctl -qw net.ipv6.conf.all.disable_ipv6=0", "sysctl -qw net.ipv6.conf.all.forwarding=1"]
+            commands.append(f"ip addr add {one.address}/{one.length} dev br-node {'nodad' if one is IPV6 else ''}")
+            commands.append(f"ip route add {one.everywhere} dev br-node")
+        for command in [*commands, "sysctl -qw net.ipv4.ip_forward=1"]:
             run(*self.enter(*command.split()))
 
-    def _write_configuration(self) -> None:
-        folder = self.folder
-        wrapper = folder / "bin" / "kubectl"  # For scripts and people: kubectl of this node.
+    def _write_kubectl(self) -> None:
+        """For scripts and people: kubectl of this node."""
+        wrapper = self.folder / "bin" / "kubectl"
         wrapper.parent.mkdir()
         command = " ".join(self.enter(self.programs / "kubectl", "--kubeconfig", self.kubeconfig))
         wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         wrapper.chmod(0o755)
-        token = secrets.token_hex(16)
-        subprocess.run(["openssl", "genrsa", "-out", folder / "accounts.key", "2048"], check=True, capture_output=True)
-        (folder / "cni").mkdir()
-        texts: dict[str, str | dict[str, object]] = {
-            "tokens.csv": f"{token},admin,admin,system:masters\n",
-            "admin.conf": {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [
-                    {"name": "node", "cluster": {"server": f"https://{ADDRESS}:6443", "insecure-skip-tls-verify": True}}
-                ],
-                "users": [{"name": "admin", "user": {"token": token}}],
-                "contexts": [{"name": "node", "context": {"cluster": "node", "user": "admin"}}],
-                "current-context": "node",
-            },
-            "cni/10-bridge.conflist": {
-                "cniVersion": "1.0.0",
-                "name": "pods",
-                "plugins": [
-                    {
-                        "type": "bridge",
-                        "bridge": "cni0",
-                        "isGateway": True,
-                        "ipMasq": False,
-                        "hairpinMode": True,
-                        "ipam": {
-                            "type": "host-local",
-                            "ranges": [[{"subnet": POD_RANGE}]],
-                            "routes": [{"dst": "0.0.0.0/0"}],
-                            "dataDir": str(folder / "ipam"),
-                        },
-                    }
-                ],
-            },
-            # restrict_oom_score_adj: where a process may not lower its own, runc would fail without a reason.
-            "containerd.toml": f"""version = 3
-root = "{folder}/containerd"
-state = "{folder}/containerd-state"
-[grpc]
-address = "{folder}/containerd.sock"
-[plugins.'io.containerd.cri.v1.images'.pinned_images]
-sandbox = "localhost/pause:1"
-[plugins.'io.containerd.cri.v1.runtime']
-restrict_oom_score_adj = true
-[plugins.'io.containerd.cri.v1.runtime'.cni]
-bin_dirs = ["{self.runtime}/cni"]
-conf_dir = "{folder}/cni"
-""",
-            "kubelet.yaml": {
-                "apiVersion": "kubelet.config.k8s.io/v1beta1",
-                "kind": "KubeletConfiguration",
-                "failSwapOn": False,
-                "failCgroupV1": False,
-                "cgroupDriver": "cgroupfs",
-                "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
-                "authorization": {"mode": "AlwaysAllow"},
-                "clusterDomain": "cluster.local",
-                "clusterDNS": [ADDRESS],
-                "containerRuntimeEndpoint": f"unix://{folder}/containerd.sock",
-                "resolvConf": "",
-                "evictionHard": {"imagefs.available": "1%", "nodefs.available": "1%", "memory.available": "50Mi"},
-                "imageGCHighThresholdPercent": 100,
-            },
-            "kube-proxy.yaml": {
-                "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-                "kind": "KubeProxyConfiguration",
-                "mode": "nftables",
-                "clientConnection": {"kubeconfig": str(folder / "admin.conf")},
-                "hostnameOverride": "node0",
-                "clusterCIDR": "10.244.0.0/16",
-                "conntrack": {
-                    "maxPerCore": 0,
-                    "min": 0,
-                    "tcpEstablishedTimeout": "0s",
-                    "tcpCloseWaitTimeout": "0s",
-                },
-            },
-        }
-        for name, content in texts.items():
-            (folder / name).write_text(content if isinstance(content, str) else json.dumps(content, indent=1))
 
 
 @contextlib.contextmanager
@@ -335,8 +260,9 @@ def run_node(folder: Path, namespace: str = "eastgate-node", aliases: tuple[str,
         raise NodeError(f"missing: {', '.join(missing)} (apt-get install runc nftables conntrack iproute2 openssl)")
     folder.mkdir(parents=True, exist_ok=True)
     node = Node(folder.resolve(), build("node"), build("runtime"), namespace, aliases)
-    try:
-        node.start()
-        yield node
-    finally:
-        node.stop()
+    with hold(LOCK, "another node runs on this machine"):
+        try:
+            node.start()
+            yield node
+        finally:
+            node.stop()

@@ -44,6 +44,11 @@ class Place:
             one["status"]["podIP"] for one in self.cluster.pods(self.namespace, selector) if "podIP" in one["status"]
         ]
 
+    def families(self, pod: str = APP, namespace: str = "") -> list[str]:
+        """A pod's addresses: IPv4, and IPv6 where the node has it."""
+        status = self.cluster.get("pod", pod, "-n", namespace or self.namespace)["status"]
+        return [one["ip"] for one in status["podIPs"]]
+
     def await_ready(self, name: str, seconds: int = 120) -> str:
         """Wait for a pod; returns its address."""
         arguments = ("-n", self.namespace, f"pod/{name}", "--for=condition=Ready", f"--timeout={seconds}s")

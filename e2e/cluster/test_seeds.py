@@ -8,6 +8,7 @@ import pytest
 
 from e2e.cluster import seeds
 from e2e.cluster.conftest import Installation, Tell
+from e2e.cluster.given import check_names
 from e2e.cluster.node import ROOT
 from eastgate.demonstrations.scenes import Result
 
@@ -19,6 +20,8 @@ BEGIN, END = "<!-- the cluster's table -->\n", "<!-- end of the cluster's table 
 def results(installation: Installation, tell: Tell) -> list[Result]:
     """All scenes, one after the other; examples that do not get in each other's way are applied together."""
     cluster, found, applied = installation.cluster, [], set()
+    if installation.node is None:
+        check_names(cluster)
     scenes = seeds.list_scenes(installation.material, installation.private)
     for place in (seeds.CLAIM_AUTHORIZATION, seeds.HTTP, seeds.GRPC, seeds.SELF_SIGNED, seeds.CLAIMS):
         seeds.apply_example(cluster, place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eastgate.demonstrations.signing import SigningKey, generate_key, public_key_set, sign_token
@@ -81,7 +81,10 @@ def make_deployment(namespace: str, replicas: int = 1, name: str = APP, **contai
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
 
 
-def make_service(namespace: str, name: str = APP) -> Objects:
-    """Port 80 to the app's."""
-    spec = {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": PORT}]}
+def make_service(namespace: str, name: str = APP, families: Sequence[str] = ()) -> Objects:
+    """Port 80 to the app's. ``families`` is of ``IPv4`` and ``IPv6``, in the order of its addresses."""
+    spec: Objects = {"selector": {"app": APP}, "ports": [{"port": 80, "targetPort": PORT}]}
+    if families:
+        policy = "RequireDualStack" if len(families) == 2 else "SingleStack"
+        spec |= {"ipFamilyPolicy": policy, "ipFamilies": list(families)}
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": spec}

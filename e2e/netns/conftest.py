@@ -33,8 +33,8 @@ class ProtectedPod:
 
     def start_sidecar(self) -> None:
         """As the kubelet does: another start in the same pod finds the rules in place."""
-        command = [PYTHON, "-m", "eastgate", "sidecar", "run", *self.volumes.flags]
-        self.sidecars.append(self.lab.start("pod", *command, user=PROXY_ID, name="sidecar"))
+        command: list[object] = [PYTHON, "-m", "eastgate", "sidecar", "run", *self.volumes.flags]
+        self.sidecars.append(self.lab.start("pod", *map(str, command), user=PROXY_ID, name="sidecar"))
 
     def kill_sidecar(self) -> None:
         """SIGKILL, as the kernel does when memory is short."""

@@ -2,7 +2,8 @@
 
 Ports are those of the sample apps: 80 (httpbin), 3000 (echo-basic), 8080, and 9000 for gRPC (yages); 9100 echoes
 bytes. Each request that arrives is a line of JSON on stdout: what the application saw, and that it saw nothing, is half
-of every result. ``DELAY_SECONDS`` waits before it listens.
+of every result. ``DELAY_SECONDS`` waits before it listens. ``TLS_PORT`` is served with a certificate that nobody
+vouches for, as apps do that only want their probes encrypted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import json
 import os
 import signal
 import socket
+import ssl
 import sys
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -44,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         if not QUIET:
             source, port = self.client_address[0], self.connection.getsockname()[1]
-            tell(seen=[self.command, self.path, headers], source=source, port=port)
+            tell(seen=[self.command, self.path, headers], source=source.removeprefix("::ffff:"), port=port)
         if (wanted := parse_qs(parts.query).get("sleep")) is not None:
             time.sleep(float(wanted[0]))
         status = int(parts.path.split("/")[2]) if parts.path.startswith("/status/") else 200
@@ -81,6 +84,47 @@ class Server(ThreadingHTTPServer):
         """A client that goes away is no news."""
 
 
+class SecureServer(Server):
+    """Shakes hands in the connection's own thread."""
+
+    def __init__(self, port: int) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(make_certificate())
+            file.flush()
+            self._context.load_cert_chain(file.name)
+        super().__init__(("::", port), Handler)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        try:
+            tls = self._context.wrap_socket(request, server_side=True)
+        except OSError as error:
+            tell(refused=str(error), source=client_address[0].removeprefix("::ffff:"))
+            return
+        with tls:
+            super().finish_request(tls, client_address)
+
+
+def make_certificate() -> bytes:
+    """Key and certificate as PEM: signed by itself, for a name that nobody asks for."""
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an app by itself")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=2)).not_valid_after(now + timedelta(days=2))
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return secret + builder.sign(key, hashes.SHA256()).public_bytes(pem)
+
+
 def serve_grpc() -> Any:
     """A real gRPC server without protoc: the one message is six bytes. Reflection is not served."""
     from concurrent.futures import ThreadPoolExecutor
@@ -109,7 +153,7 @@ def serve_grpc() -> Any:
 
 def serve_echo() -> None:
     """Bytes as they come, for ports that are not HTTP."""
-    listener = socket.create_server(("", ECHO_PORT))
+    listener = socket.create_server(("::", ECHO_PORT), family=socket.AF_INET6, dualstack_ipv6=True)
 
     def echo(connection: socket.socket) -> None:
         with connection:
@@ -133,8 +177,11 @@ def main() -> None:
     time.sleep(float(os.environ.get("DELAY_SECONDS", "0")))
     grpc_server = serve_grpc()
     threading.Thread(target=serve_echo, daemon=True).start()
-    for port in HTTP_PORTS:
-        threading.Thread(target=Server(("::", port), Handler).serve_forever, args=(0.1,), daemon=True).start()
+    servers = [Server(("::", port), Handler) for port in HTTP_PORTS]
+    if port := os.environ.get("TLS_PORT"):
+        servers.append(SecureServer(int(port)))
+    for server in servers:
+        threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     tell(listening=[*HTTP_PORTS, GRPC_PORT, ECHO_PORT])
     ended.wait()
     tell(ending=True)
