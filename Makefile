@@ -6,7 +6,7 @@
 #   make bench    side by side with Envoy and bare mitmdump
 #   make venv     .venv/bin/eastgate
 #   make images   the images of the sidecar and of the control plane, with docker, podman or buildah (TAG=, BASE=)
-#   make e2e-netns, make e2e-cluster   as root: real kernels, and a real Kubernetes node
+#   make e2e-netns, make e2e-cluster   as root: real kernels, and a real Kubernetes node (or the cluster of KUBECONFIG)
 #   make wheel    dist/eastgate-*.whl
 #   make lock     resolve the dependencies again (changes locks/)
 
@@ -63,9 +63,8 @@ e2e-netns: venv
 	$(BIN)/python -m pytest -rs --timeout 120 e2e/netns
 
 e2e-cluster: venv
-	@hack/need nft=nftables iptables=iptables ip=iproute2 openssl=openssl runc=runc conntrack=conntrack buildah=buildah mmdebstrap=mmdebstrap
-	hack/kubernetes/build node >/dev/null
-	hack/kubernetes/build runtime >/dev/null
+	@test -n "$$KUBECONFIG" || hack/need nft=nftables iptables=iptables ip=iproute2 openssl=openssl runc=runc conntrack=conntrack buildah=buildah mmdebstrap=mmdebstrap
+	@test -n "$$KUBECONFIG" || { hack/kubernetes/build node && hack/kubernetes/build runtime; } >/dev/null
 	$(BIN)/python -m pytest -rs --timeout 900 e2e/cluster
 
 images: venv
