@@ -33,6 +33,7 @@ from sidecar._mitmproxy import (
 from sidecar.endpoint import Endpoint
 from sidecar.faults import describe_fault
 from sidecar.options import Limits
+from sidecar.upstream import describe_problem
 
 logger = logging.getLogger("eastgate.proxy")
 
@@ -111,17 +112,20 @@ class SidecarHandler(ConnectionHandler):
     def dispatch(self, event: events.Event) -> None:
         """Give an event to the lane and carry out what it says. Never raises."""
         queue = self._queue
-        queue.append(event)
         if self._busy or self.over:
+            queue.append(event)
             return
         self._busy = self._active = True
         try:
-            while queue and not self.over:
-                for command in self.layer.handle_event(queue.popleft()):
+            while True:
+                for command in self.layer.handle_event(event):
                     if type(command) is commands.SendData:
                         self._send(command.connection, command.data)
                     else:
                         self._carry_out(command)
+                if not queue or self.over:
+                    break
+                event = queue.popleft()
         except Exception as error:
             self._fail(error)
         finally:
@@ -223,10 +227,8 @@ class SidecarHandler(ConnectionHandler):
                         lambda: Endpoint(lambda made: self._connected(command, made)), host, port
                     )
                 problem = "the upstream is this proxy itself, or the connection could not be used"
-            except TimeoutError:
-                problem = "connection timeout"
             except OSError as error:
-                problem = error.strerror or type(error).__name__
+                problem = describe_problem(error)
         if command in self._opening:
             self._opening.discard(command)
             self.dispatch(events.OpenConnectionCompleted(command, problem))

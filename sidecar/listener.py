@@ -33,6 +33,9 @@ from sidecar.sockets import BACKLOG, bind_socket, is_own_address
 
 logger = logging.getLogger("eastgate.proxy")
 
+ANNOUNCE_SECONDS = 1.0
+"""Between two records of connections that were turned away: a flood of them must not become one of records."""
+
 
 class ServeMode(ProxyMode):  # type: ignore[no-untyped-call]
     """``eastgateserve:HOST:PORT@LISTEN:PORT``: every connection leads to one upstream."""
@@ -98,6 +101,9 @@ class SidecarInstance[M: ProxyMode](AsyncioServerInstance[M]):  # type: ignore[n
         return Endpoint(self._begin)
 
     def _begin(self, endpoint: Endpoint) -> None:
+        if len(self.addon.connections) >= self.addon.capacity:
+            self.addon.turn_away(endpoint)
+            return
         transport = endpoint.transport
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         if not peer or not own:  # the client is gone already
@@ -165,8 +171,12 @@ class EastgateAddon:
 
     name = "eastgate"
 
-    def __init__(self, make_top_layer: Callable[[Context], Layer], fetcher: KeyFetcher, limits: Limits) -> None:
+    def __init__(
+        self, make_top_layer: Callable[[Context], Layer], fetcher: KeyFetcher, limits: Limits, capacity: int
+    ) -> None:
         self.make_top_layer = make_top_layer
+        self.capacity = capacity
+        self.turned_away = 0
         self.fetch_keys = fetcher.fetch
         self.limits = limits
         self.options = Options()
@@ -174,6 +184,8 @@ class EastgateAddon:
         self.own_addresses: frozenset[tuple[str, int]] = frozenset()
         self.nobody_connected = asyncio.Event()
         self.draining = False
+        self._announcing = False
+        self._announced = 0
 
     @contextlib.contextmanager
     def register_connection(self, connection_id: tuple[Any, ...] | str, handler: Any) -> Iterator[None]:
@@ -183,6 +195,27 @@ class EastgateAddon:
             yield
         finally:
             self.forget(connection_id)
+
+    def turn_away(self, endpoint: Endpoint) -> None:
+        """One client too many: reset at once, and nothing is read.
+
+        Not accepting would be gentler, but not safer: up to ``BACKLOG`` clients would wait in the kernel for somebody
+        else to leave, told nothing and counted nowhere, and a TCP probe would go on succeeding. A reset is heard at
+        once, and whoever balances loads goes elsewhere (Envoy's overload manager and nginx do the same).
+        """
+        self.turned_away += 1
+        endpoint.reset()
+        if not self._announcing:
+            self._announce()
+
+    def _announce(self) -> None:
+        """Log what was turned away since the last time; look again after a second."""
+        count, self._announced = self.turned_away - self._announced, self.turned_away
+        self._announcing = count > 0
+        if count:
+            fields = {"count": count, "open": len(self.connections), "capacity": self.capacity}
+            logger.warning("connections turned away: there are as many as there may be", extra={"fields": fields})
+            asyncio.get_running_loop().call_later(ANNOUNCE_SECONDS, self._announce)
 
     def forget(self, connection_id: tuple[Any, ...] | str) -> None:
         """A connection is over."""

@@ -70,11 +70,12 @@ class Journal:
 
     def add(self, line: bytes) -> None:
         """Take one line. On the loop's own thread, or before there is a loop."""
-        if self._size + len(line) > MAX_KEPT:
+        size = self._size + len(line)
+        if size > MAX_KEPT:
             self._on_drop()
             return
         self._kept.append(line)
-        self._size += len(line)
+        self._size = size
         if self._loop is None:
             self.flush()
         elif not self._scheduled:
@@ -137,31 +138,30 @@ class DecisionLog:
         self._threshold = read_level(options.level)
         self._second = 0
         self._prefix = ""
+        self._moment = 0
+        self._text = ""
 
     def observe(self, outcome: Outcome) -> None:
         """Write the record, unless its level or its share says not to."""
-        decision = outcome.decision
+        request, decision, seconds, status = outcome
         if self._threshold > logging.INFO and _LEVELS[grade(decision)] < self._threshold:
             return
         if self._share < 1.0 and name_decision(decision) == ALLOW and random.random() >= self._share:  # noqa: S311
             return
-        line = render_line(
-            outcome.request,
-            decision,
-            time=self._stamp(time.time()),
-            seconds=outcome.seconds,
-            mode=self.mode,
-            status=outcome.status,
-        )
+        stamp = self._stamp(time.time())
+        line = render_line(request, decision, time=stamp, seconds=seconds, mode=self.mode, status=status)
         self._journal.add(line.encode("ascii") + b"\n")
 
     def _stamp(self, now: float) -> str:
-        """RFC 3339 with milliseconds; the part down to the second is made once a second."""
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._prefix}.{int((now - second) * 1000):03d}Z"
+        """RFC 3339 with milliseconds; made once a millisecond, and the part down to the second once a second."""
+        moment = int(now * 1000)
+        if moment != self._moment:
+            second, milliseconds = divmod(moment, 1000)
+            if second != self._second:
+                self._second = second
+                self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._moment, self._text = moment, f"{self._prefix}.{milliseconds:03d}Z"
+        return self._text
 
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}

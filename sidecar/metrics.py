@@ -64,7 +64,12 @@ FAMILIES = {
     "eastgate_bundle_unusable": Family("gauge", "1 while what is mounted cannot be put in force", adds=False),
     "eastgate_bundle_behind": Family("gauge", "1 while the pod's annotation names another bundle", adds=False),
     "eastgate_reloads_total": Family("counter", "Changes of the policies in force", ("result",)),
+    "eastgate_upstream_errors_total": Family(
+        "counter", "Allowed requests that the application did not answer, or not to the end", ("reason",)
+    ),
     "eastgate_connections": Family("gauge", "Client connections open"),
+    "eastgate_connections_capacity": Family("gauge", "Client connections that may be open"),
+    "eastgate_connections_turned_away_total": Family("counter", "Client connections closed unread, one too many"),
     "eastgate_faults_total": Family("counter", "Exceptions that were turned into refusals", ("fault",)),
     "eastgate_log_dropped_total": Family("counter", "Log records dropped because standard error was not read"),
     "eastgate_workers": Family("gauge", "Worker processes that accept connections"),

@@ -11,6 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from sidecar._mitmproxy import Context, Drain, Layer, check_version
+from sidecar.capacity import find_capacity
 from sidecar.connection import KeyFetcher
 from sidecar.lanes.top import TopLane
 from sidecar.listener import EastgateAddon, InboundInstance, InboundMode, ServeInstance, ServeMode, make_master
@@ -34,7 +35,7 @@ class Proxy:
         def make_top_lane(context: Context) -> Layer:
             return TopLane(context, gate, limits, self.opaque_ports)
 
-        self._addon = EastgateAddon(make_top_lane, key_store, limits)
+        self._addon = EastgateAddon(make_top_lane, key_store, limits, find_capacity(options.max_connections))
         self._master = make_master(self._addon)
         host, port = options.listen
         listen = {"custom_listen_host": host, "custom_listen_port": port}
@@ -51,7 +52,17 @@ class Proxy:
     @property
     def connections(self) -> int:
         """Client connections that are open."""
-        return sum(handler.is_open for handler in self._addon.connections.values())
+        return sum(handler.is_open for handler in tuple(self._addon.connections.values()))
+
+    @property
+    def capacity(self) -> int:
+        """Client connections that may be open."""
+        return self._addon.capacity
+
+    @property
+    def turned_away(self) -> int:
+        """Client connections that were one too many."""
+        return self._addon.turned_away
 
     async def start(self) -> tuple[str, int]:
         """Listen; returns where. Raises ``OSError`` when the address cannot be had."""

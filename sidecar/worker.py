@@ -52,10 +52,17 @@ class Worker:
             count(outcome)
             write(outcome)
 
-        self._gate = Gate(plan, self._keys, observe)
+        self._gate = Gate(
+            plan,
+            self._keys,
+            observe,
+            count_upstream_error=lambda reason: self._metrics.count("eastgate_upstream_errors_total", reason),
+        )
         self._proxy = proxy = Proxy(self._gate, self._keys, self._options, inbound=self._options.upstream is None)
         self._take(snapshot)
         self._metrics.show("eastgate_connections", lambda: [((), float(proxy.connections))])
+        self._metrics.show("eastgate_connections_capacity", lambda: [((), float(proxy.capacity))])
+        self._metrics.show("eastgate_connections_turned_away_total", lambda: [((), float(proxy.turned_away))])
         self._metrics.show("eastgate_workers", lambda: [((), 1.0)])
         self._metrics.show("eastgate_bundle_info", lambda: [((self._name,), 1.0)])
         self._metrics.show("eastgate_jwks_keys", lambda: self._show("keys"))

@@ -62,6 +62,16 @@ TrustedCaOption = Annotated[
 WorkersOption = Annotated[
     str, typer.Option(metavar="N", envvar="EASTGATE_WORKERS", help="Processes.", rich_help_panel=RUNNING)
 ]
+MaxConnectionsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N",
+        envvar="EASTGATE_MAX_CONNECTIONS",
+        help="Clients of one worker; one more is closed unread. Default: as file descriptors allow, at most 10000.",
+        show_default=False,
+        rich_help_panel=RUNNING,
+    ),
+]
 DrainOption = Annotated[
     str,
     typer.Option(

@@ -18,6 +18,7 @@ from eastgate.cli.engine import (
     LogAllowsOption,
     LogLevel,
     LogLevelOption,
+    MaxConnectionsOption,
     ResolveOption,
     StaleOption,
     TrustedCaOption,
@@ -125,6 +126,7 @@ def serve(
         ),
     ] = None,
     workers: WorkersOption = "1",
+    max_connections: MaxConnectionsOption = None,
     drain_seconds: DrainOption = "30s",
     log_level: LogLevelOption = LogLevel.INFO,
     log_allows: LogAllowsOption = "1",
@@ -159,6 +161,11 @@ def serve(
     drain = values.parse_seconds(drain_seconds, "--drain-seconds")
     stale = values.parse_seconds(stale_seconds, "--stale-seconds")
     count = values.parse_number(workers, "--workers", least=1, most=256)
+    most = (
+        None
+        if max_connections is None
+        else values.parse_number(max_connections, "--max-connections", least=1, most=1_000_000)
+    )
     share = values.parse_share(log_allows, "--log-allows")
 
     locate()
@@ -172,6 +179,7 @@ def serve(
         workload=workload,
         admin=admin_address,
         workers=count,
+        max_connections=most,
         log=LogOptions(level=str(log_level), allows=share),
         drain_seconds=drain,
         stale_seconds=stale,

@@ -20,6 +20,7 @@ from eastgate.cli.engine import (
     LogAllowsOption,
     LogLevel,
     LogLevelOption,
+    MaxConnectionsOption,
     ResolveOption,
     StaleOption,
     TrustedCaOption,
@@ -158,6 +159,7 @@ def run(
         ),
     ] = ADMIN,
     workers: WorkersOption = "1",
+    max_connections: MaxConnectionsOption = None,
     drain_seconds: DrainOption = "30s",
     log_level: LogLevelOption = LogLevel.INFO,
     log_allows: LogAllowsOption = "1",
@@ -188,6 +190,11 @@ def run(
     drain = values.parse_seconds(drain_seconds, "--drain-seconds")
     stale = values.parse_seconds(stale_seconds, "--stale-seconds")
     count = values.parse_number(workers, "--workers", least=1, most=256)
+    most = (
+        None
+        if max_connections is None
+        else values.parse_number(max_connections, "--max-connections", least=1, most=1_000_000)
+    )
     share = values.parse_share(log_allows, "--log-allows")
 
     locate()
@@ -200,6 +207,7 @@ def run(
         listen=addresses[0],
         admin=addresses[1],
         workers=count,
+        max_connections=most,
         log=LogOptions(level=str(log_level), allows=share),
         drain_seconds=drain,
         stale_seconds=stale,

@@ -17,7 +17,7 @@ from eastgate.render import grpc as grpc_form
 _REMEMBERED = 1024
 """Distinct answers kept. The realm holds host and path (256 characters at most), so callers can make many: bounded."""
 
-_DESCRIBING = (b"content-type", b"content-length")
+DESCRIBING = frozenset((b"content-type", b"content-length"))
 """Fields about the body: a decision may name them, this module knows them."""
 
 
@@ -36,7 +36,7 @@ def render_answer(decision: Decision, *, grpc: bool, head: bool = False) -> Answ
 
 @lru_cache(maxsize=_REMEMBERED)
 def _render(status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes, grpc: bool, head: bool) -> Answer:
-    own = tuple(pair for pair in headers if pair[0] not in _DESCRIBING)
+    own = tuple(pair for pair in headers if pair[0] not in DESCRIBING)
     if grpc:
         return Answer(200, grpc_form.render_headers(status, own, body), b"")
     length = (b"content-length", b"%d" % len(body))

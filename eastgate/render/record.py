@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from json import JSONEncoder
-from typing import NamedTuple
 
 from eastgate.model.decisions import Check, Decision, Reason
 from eastgate.model.requests import Request
@@ -19,6 +18,8 @@ from eastgate.render.labels import name_decision
 
 MAX_TEXT = 512
 """Characters of a path. An ordinary record stays below PIPE_BUF (4096 bytes), which a pipe takes in one piece."""
+
+MAX_METHOD = 32
 
 MAX_HOST = 256
 """A DNS name has at most 253 characters."""
@@ -44,7 +45,7 @@ def render_record(
     record: dict[str, object] = {
         "time": time,
         **_describe_decision(decision, mode),
-        "method": clean_bytes(request.method, 32),
+        "method": clean_bytes(request.method, MAX_METHOD),
         "host": clean_bytes(request.authority, MAX_HOST),
         "path": clean_bytes(request.target.partition(b"?")[0], MAX_TEXT),
         "peer": request.peer,
@@ -61,57 +62,71 @@ def render_record(
     return record
 
 
+_REMEMBERED = 1024
+"""Parts of lines kept, of each kind: less than a megabyte, whatever callers send."""
+
+_constants: dict[tuple[object, ...], tuple[str, str, str]] = {}
+
+_PLAIN = re.compile(rb"[\x20\x21\x23-\x5b\x5d-\x7e]*+")
+"""Bytes that JSON writes as they are."""
+
+
 def render_line(request: Request, decision: Decision, *, time: str, seconds: float, mode: str, status: int = 0) -> str:
     """``render_record`` as JSON on one line, ASCII only; the same members, several times as fast.
 
-    What repeats from request to request (everything about the decision, methods, hosts, paths) is encoded once.
+    What is said again whenever the same caller is told the same is encoded once and remembered. That leaves the time,
+    the host, the path and the seconds, of which a caller can make up as many as he likes.
     """
+    key = (
+        request.method[: MAX_METHOD + 1], request.peer, request.port, request.protocol, decision.allowed,
+        decision.denied_by_policy, decision.reason, decision.route, decision.policies, decision.status, mode, status,
+    )  # fmt: skip
+    constant = _constants.get(key)
+    if constant is None:
+        if len(_constants) >= _REMEMBERED:
+            _constants.clear()
+        constant = _constants[key] = _encode_constant(request, decision, mode, status)
+    before, between, after = constant
+    target = request.target
+    path = target.partition(b"?")[0] if b"?" in target else target
     line = (
-        f'{{"time":"{time}",{_encode_decision(_Constant.of(decision), mode)}'
-        f',"method":{_encode_bytes(request.method, 32)}'
-        f',"host":{_encode_bytes(request.authority, MAX_HOST)}'
-        f',"path":{_encode_bytes(request.target.partition(b"?")[0], MAX_TEXT)}'
-        f',"peer":{_encode_text(request.peer)},"port":{request.port},"protocol":{_encode_text(request.protocol)}'
-        f',"seconds":{seconds:.6f}'
+        f'{{"time":"{time}"{before}{_encode_bytes(request.authority, MAX_HOST)},"path":{_encode_bytes(path, MAX_TEXT)}'
+        f"{between}{seconds:.6f}{after}"
     )
     if decision.allowed and not decision.denied_by_policy:
-        return f'{line},"status":{status}}}' if status else line + "}"
-    name = "would_status" if decision.allowed and not status else "status"
-    checks = _encode(summarize_checks(decision.checks))
-    return f'{line},"{name}":{status or decision.status},"checks":{checks}}}'
+        return line + "}"
+    return f'{line},"checks":{_encode_checks(decision.checks)}}}'
 
 
-class _Constant(NamedTuple):
-    """What a record says about a decision whatever the request was. Plain strings: an enumeration hashes slowly."""
-
-    reason: str
-    allowed: bool
-    denied_by_policy: bool
-    route: str
-    policies: tuple[str, ...]
-
-    @classmethod
-    def of(cls, decision: Decision) -> _Constant:
-        return cls(decision.reason, decision.allowed, decision.denied_by_policy, decision.route, decision.policies)
+def _encode_constant(request: Request, decision: Decision, mode: str, status: int) -> tuple[str, str, str]:
+    """What stands before the host, between the path and the seconds, and after them. No text has a quotation mark that
+    is not escaped, so what is looked for is found where it belongs.
+    """
+    nothing = request._replace(authority=b"", target=b"")
+    record = render_record(nothing, decision, time="", seconds=0.0, mode=mode, status=status)
+    record.pop("checks", None)
+    before, _, rest = _encode(record).partition('"host":"","path":""')
+    between, _, after = rest.partition('"seconds":0.0')
+    return before.removeprefix('{"time":""') + '"host":', between + '"seconds":', after.removesuffix("}")
 
 
-@lru_cache(maxsize=1024)
-def _encode_decision(constant: _Constant, mode: str) -> str:
-    decision = Decision(
-        constant.allowed, 0, constant.reason, route=constant.route, policies=constant.policies,
-        denied_by_policy=constant.denied_by_policy,
-    )  # fmt: skip
-    return _encode(_describe_decision(decision, mode))[1:-1]
-
-
-@lru_cache(maxsize=1024)
 def _encode_bytes(value: bytes, limit: int) -> str:
+    if len(value) <= limit and _PLAIN.fullmatch(value) is not None:
+        return f'"{value.decode("ascii")}"'
     return _encode(clean_bytes(value, limit))
 
 
-@lru_cache(maxsize=1024)
-def _encode_text(text: str) -> str:
-    return _encode(text)
+def _encode_checks(checks: Iterable[Check]) -> str:
+    """``summarize_checks`` as JSON."""
+    lines = [_encode_check(check.kind, check.subject, check.detail) for check in checks if not check.passed]
+    if len(lines) > MAX_CHECKS:
+        lines[MAX_CHECKS:] = ['"..."']
+    return f"[{','.join(lines)}]"
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _encode_check(kind: str, subject: str, detail: str) -> str:
+    return _encode(_describe_check(kind, subject, detail))
 
 
 def _describe_decision(decision: Decision, mode: str) -> dict[str, object]:
@@ -142,9 +157,12 @@ def summarize_checks(checks: Iterable[Check]) -> list[str]:
         if len(lines) == MAX_CHECKS:
             lines.append("...")
             break
-        detail = f": {check.detail}" if check.detail else ""
-        lines.append(clean_text(f"{check.kind} {check.subject}{detail}", MAX_CHECK))
+        lines.append(_describe_check(check.kind, check.subject, check.detail))
     return lines
+
+
+def _describe_check(kind: str, subject: str, detail: str) -> str:
+    return clean_text(f"{kind} {subject}: {detail}" if detail else f"{kind} {subject}", MAX_CHECK)
 
 
 def clean_bytes(value: bytes, limit: int) -> str:

@@ -85,7 +85,9 @@ def read_fields(block: bytes) -> list[tuple[bytes, bytes]]:
     """
     known = _fields
     fields = []
-    for line in block.split(b"\r\n")[:-1]:
+    lines = block.split(b"\r\n")
+    lines.pop()  # what follows the last CRLF: nothing
+    for line in lines:
         field = known.get(line)
         if field is None:
             match = FIELD_LINE.fullmatch(line)
@@ -101,6 +103,11 @@ def read_fields(block: bytes) -> list[tuple[bytes, bytes]]:
     return fields
 
 
+def remembers_fields(block: bytes) -> bool:
+    """True while every line of a block is remembered: none is long, and none is a secret by its name."""
+    return all(line in _fields for line in block.split(b"\r\n")[:-1])
+
+
 _SECRET = frozenset([b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"x-auth"])
 
 
@@ -110,4 +117,7 @@ CONNECTION_OPTIONS = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"te")
 
 def split_list(value: bytes) -> list[bytes]:
     """The members of a comma-separated list of tokens, in lower case (RFC 9110 section 5.6.1)."""
-    return [token.strip(b" \t") for token in value.lower().split(b",")]
+    value = value.lower()
+    if b"," not in value:
+        return [value.strip(b" \t")]
+    return [token.strip(b" \t") for token in value.split(b",")]

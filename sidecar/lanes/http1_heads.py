@@ -29,8 +29,9 @@ class HeadReader:
 
     def push(self, data: bytes) -> None:
         """More bytes."""
-        self._data = self._data[self._at :] + data if len(self) else data
-        self._scanned -= self._at
+        kept, at = self._data, self._at
+        self._data = kept[at:] + data if at < len(kept) else data
+        self._scanned -= at
         self._at = 0
 
     def take_all(self) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from eastgate.model.decisions import Edits
 from eastgate.model.requests import Request
@@ -27,6 +28,7 @@ from sidecar.lanes.grammar import (
     TARGET,
     MalformedError,
     read_fields,
+    remembers_fields,
     split_list,
 )
 
@@ -71,6 +73,24 @@ class RequestHead:
         return self.chunked or bool(self.length)
 
 
+class _Section(NamedTuple):
+    """What the field lines of a head say, whatever its request line is. ``authority_fits``: Host is there, well-formed.
+    ``closes`` and the others below it: what is asked of Connection, TE, Upgrade and Expect.
+    """
+
+    ordinary: tuple[tuple[bytes, bytes], ...]
+    lines: int
+    authority: bytes | None
+    authority_fits: bool
+    length: int | None
+    chunked: bool
+    expects_continue: bool
+    takes_trailers: bool
+    closes: bool
+    keeps_alive: bool
+    upgrades: bool
+
+
 def read_request_head(data: bytes, most_fields: int, port: int, peer: str, own_authority: bytes) -> RequestHead:
     """Read a complete head, up to and including its empty line. Raises ``RequestError``.
 
@@ -84,18 +104,60 @@ def read_request_head(data: bytes, most_fields: int, port: int, peer: str, own_a
     method, target, minor = match.groups()
     if method == b"CONNECT":
         raise RequestError("CONNECT is not supported", 405)
+    block = data[match.end() : -2]
+    section = _sections.get(block) if len(block) <= _LONGEST_REMEMBERED else None
+    if section is None:
+        section = _read_section(block, most_fields)
+    (
+        ordinary, lines, authority, authority_fits, length, chunked, expects_continue, takes_trailers, closes,
+        keeps_alive, upgrades,
+    ) = section  # fmt: skip
+    if lines > most_fields:
+        raise RequestError("too many header fields", 431)
+    http10 = minor == b"0"
+    if chunked and http10:
+        raise RequestError("Transfer-Encoding in HTTP/1.0")
+    if authority is None:
+        if not http10:
+            raise RequestError("no Host field")
+        authority = own_authority
+    elif not authority_fits:
+        raise RequestError("malformed Host")
+    if target[0] != _SLASH:
+        target = _origin_form(target, authority)
+    request = Request(method, target, authority, ordinary, port, peer)
+    if http10:
+        return RequestHead(request, keeps_alive and not closes, True, length, chunked)
+    websocket = upgrades and method == b"GET" and not chunked and not length
+    return RequestHead(request, not closes, False, length, chunked, expects_continue, websocket, takes_trailers)
+
+
+_tuple = tuple.__new__
+"""Makes a ``_Section`` without the detour through Python: every request comes by here."""
+
+_LONGEST_REMEMBERED = 512
+_REMEMBERED = 512
+_sections: dict[bytes, _Section] = {}
+_seen: set[int] = set()
+
+
+def _read_section(block: bytes, most_fields: int) -> _Section:
+    """Read the field lines, each ending with CRLF. Raises ``RequestError``.
+
+    Reading is pure, and a client says the same about itself in every request, so short sections that come again are
+    remembered; a line that must not be kept (``grammar.read_fields``) is not kept here either.
+    """
     try:
-        fields = read_fields(data[match.end() : -2])
+        fields = read_fields(block)
     except MalformedError:
         raise RequestError("malformed header field") from None
     if len(fields) > most_fields:
         raise RequestError("too many header fields", 431)
     special = SPECIAL
     ordinary = [field for field in fields if field[0] not in special]
-    http10 = minor == b"0"
     authority: bytes | None = None
     length: int | None = None
-    chunked = expects_continue = takes_trailers = websocket = False
+    chunked = expects_continue = takes_trailers = False
     connection: set[bytes] = set()
     upgrade: bytes | None = None
     for name, value in fields:
@@ -122,38 +184,52 @@ def read_request_head(data: bytes, most_fields: int, port: int, peer: str, own_a
         elif name == b"upgrade":
             upgrade = value.lower() if upgrade is None else b""
         elif name == b"te":
-            takes_trailers = not http10 and b"trailers" in split_list(value)
+            takes_trailers = b"trailers" in split_list(value)
         elif name == b"expect":
             if value.lower() != b"100-continue":
                 raise RequestError("expectation not supported", 417)
-            expects_continue = not http10
+            expects_continue = True
     if chunked and length is not None:
         raise RequestError("both Content-Length and Transfer-Encoding")
-    if chunked and http10:
-        raise RequestError("Transfer-Encoding in HTTP/1.0")
-
-    if authority is None:
-        if not http10:
-            raise RequestError("no Host field")
-        authority = own_authority
-    elif AUTHORITY.fullmatch(authority) is None:
-        raise RequestError("malformed Host")
-    if target[0] != _SLASH:
-        target = _origin_form(target, authority)
-
-    keep_alive = not http10
+    closes = keeps_alive = upgrades = False
     if connection:
-        if b"close" in connection:
-            keep_alive = False
-        elif b"keep-alive" in connection:
-            keep_alive = True
+        closes, keeps_alive = b"close" in connection, b"keep-alive" in connection
+        upgrades = upgrade == b"websocket" and b"upgrade" in connection
         nominated = connection - CONNECTION_OPTIONS
         if nominated:
             ordinary = [field for field in ordinary if field[0] not in nominated]
-        if upgrade == b"websocket" and b"upgrade" in connection:
-            websocket = method == b"GET" and not http10 and not chunked and not length
-    request = Request(method, target, authority, tuple(ordinary), port, peer)
-    return RequestHead(request, keep_alive, http10, length, chunked, expects_continue, websocket, takes_trailers)
+    section = _tuple(
+        _Section,
+        (
+            tuple(ordinary),
+            len(fields),
+            authority,
+            authority is not None and AUTHORITY.fullmatch(authority) is not None,
+            length,
+            chunked,
+            expects_continue,
+            takes_trailers,
+            closes,
+            keeps_alive,
+            upgrades,
+        ),
+    )
+    if len(block) <= _LONGEST_REMEMBERED:
+        _remember(block, section)
+    return section
+
+
+def _remember(block: bytes, section: _Section) -> None:
+    """Keep a section that came before."""
+    mark = hash(block)
+    if mark not in _seen:
+        if len(_seen) >= 4 * _REMEMBERED:
+            _seen.clear()
+        _seen.add(mark)
+    elif remembers_fields(block):
+        if len(_sections) >= _REMEMBERED:
+            _sections.clear()
+        _sections[block] = section
 
 
 _SLASH = 0x2F

@@ -1,4 +1,4 @@
-"""HTTP/1 response heads: the application's, read and rewritten for the client, and our own answers.
+"""HTTP/1 response heads: the application's, read and rewritten for the client.
 
 Rules: RFC 9112 sections 4 and 6.3 (message body length), RFC 9110 sections 7.6.1 (Connection) and 15.2 (1xx). A
 response that could be read in two ways is not repaired but answered with 502: the application is trusted, its framing
@@ -10,9 +10,7 @@ Knows: heads. Must not know: bodies, connections, why a request was refused.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from http import HTTPStatus
 
-from eastgate.render.http import Answer
 from sidecar.lanes.framing import Body, ChunkedBody, EndlessBody, LengthBody
 from sidecar.lanes.grammar import (
     CONNECTION_OPTIONS,
@@ -61,16 +59,16 @@ def read_response_head(data: bytes, most_fields: int, method: bytes) -> Response
     if len(fields) > most_fields:
         raise ResponseError("too many header fields")
     status = int(match[2])
-    kept = []
+    special = _NOT_FORWARDED
+    kept = [field for field in fields if field[0] not in special]
     length: int | None = None
     chunked = False
     upgrade = b""
     connection: set[bytes] = set()
-    for field in fields:
-        name, value = field
-        if name not in _NOT_FORWARDED:
-            kept.append(field)
-        elif name == b"content-length":
+    for name, value in fields:
+        if name not in special:
+            continue
+        if name == b"content-length":
             if length is not None or CONTENT_LENGTH.fullmatch(value) is None:
                 raise ResponseError("malformed Content-Length")
             length = int(value)
@@ -84,8 +82,7 @@ def read_response_head(data: bytes, most_fields: int, method: bytes) -> Response
             upgrade = value.lower()
     if chunked and (length is not None or match[1] == b"0"):
         raise ResponseError("ambiguous framing")
-    nominated = connection - CONNECTION_OPTIONS
-    if nominated:
+    if connection and (nominated := connection - CONNECTION_OPTIONS):
         kept = [field for field in kept if field[0] not in nominated]
     reusable = b"keep-alive" in connection if match[1] == b"0" else b"close" not in connection
     body: Body
@@ -117,28 +114,3 @@ def write_response_head(head: ResponseHead, *, http10: bool, persistent: bool) -
             lines.append(b"connection: keep-alive\r\n")
     lines.append(b"\r\n")
     return b"".join(lines)
-
-
-def write_answer(answer: Answer, *, http10: bool = False, persistent: bool = False) -> bytes:
-    """An answer of our own, head and body."""
-    lines = [b"HTTP/1.1 %d %b\r\n" % (answer.status, _reason(answer.status))]
-    framed = False
-    for field in answer.headers:
-        framed = framed or field[0] == b"content-length"
-        lines.append(b"%b: %b\r\n" % field)
-    if not framed:
-        lines.append(b"content-length: %d\r\n" % len(answer.body))
-    if not persistent:
-        lines.append(b"connection: close\r\n")
-    elif http10:
-        lines.append(b"connection: keep-alive\r\n")
-    lines.append(b"\r\n")
-    lines.append(answer.body)
-    return b"".join(lines)
-
-
-def _reason(status: int) -> bytes:
-    try:
-        return HTTPStatus(status).phrase.encode("ascii")
-    except ValueError:
-        return b""

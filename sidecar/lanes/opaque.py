@@ -7,15 +7,25 @@ direction ends by itself. Knows: two connections. Must not know: what they say.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sidecar._mitmproxy import Commands, Connection, ConnectionState, Context, HoldReading, Lane, commands, events
+from sidecar.upstream import UpstreamError, read_problem
 
 
 class OpaqueLane(Lane):
-    """``connected``: the upstream is there already, as after an upgrade."""
+    """``connected``: the upstream is there already, as after an upgrade. ``report`` hears of one that cannot be had."""
 
-    def __init__(self, context: Context, *, connected: bool = False) -> None:
+    def __init__(
+        self,
+        context: Context,
+        *,
+        connected: bool = False,
+        report: Callable[[UpstreamError], None] | None = None,
+    ) -> None:
         super().__init__(context)
         self._connected = connected
+        self._report = report
 
     def handle_event(self, event: events.Event) -> Commands:
         """Relay."""
@@ -30,6 +40,9 @@ class OpaqueLane(Lane):
                 yield HoldReading(client, held=True)
                 yield commands.OpenConnection(server)
             case events.OpenConnectionCompleted() if event.reply:
+                if self._report is not None:
+                    failure, detail = read_problem(event.reply)
+                    self._report(UpstreamError(failure, server.address, detail=detail))
                 yield commands.CloseConnection(client)
             case events.OpenConnectionCompleted():
                 self._connected = True

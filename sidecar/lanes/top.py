@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar._mitmproxy import Commands, Context, Drain, Lane, Layer, commands, events
-from sidecar.lanes.http1 import DRAIN_GRACE_SECONDS, Http1Lane
+from sidecar.lanes.http1 import Http1Lane
+from sidecar.lanes.http1_session import DRAIN_GRACE_SECONDS
 from sidecar.lanes.http2 import Http2Lane
 from sidecar.lanes.opaque import OpaqueLane
 from sidecar.lanes.refusal import RefusalLane
@@ -51,7 +52,7 @@ class TopLane(Lane):
         client, server = self.context.client, self.context.server
         if isinstance(event, events.Start):
             if server.address is not None and server.address[1] in self._opaque_ports:
-                yield from self._become(OpaqueLane(self.context))
+                yield from self._become(OpaqueLane(self.context, report=self._gate.report_upstream_error))
             else:
                 yield from self._wait(self._limits.first_byte_seconds)
         elif isinstance(event, events.DataReceived) and event.connection is client:

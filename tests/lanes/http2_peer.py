@@ -13,6 +13,7 @@ from eastgate.model.decisions import Decision, Edits, KeysNeeded, Reason
 from eastgate.model.requests import Request
 from sidecar.lanes.http2 import Http2Lane
 from sidecar.options import Limits
+from sidecar.upstream import UpstreamError
 from tests.lanes.transcript import Transcript
 
 type Answer = Decision | KeysNeeded
@@ -24,7 +25,8 @@ REMOVED = frozenset({b"x-org", b"authorization"})
 
 def allow(request: Request) -> Decision:
     """A pass that drops the token and asserts a header."""
-    return Decision(True, 200, Reason.ALLOWED, edits=Edits(request.target, REMOVED, ((b"x-org", b"internal"),)))
+    edits = Edits(request.target, REMOVED, ((b"x-org", b"internal"),))
+    return Decision(True, 200, Reason.ALLOWED, edits=edits, route="a route")
 
 
 class FakeGate:
@@ -34,10 +36,15 @@ class FakeGate:
         self.answer = answer or by_token
         self.requests: list[Request] = []
         self.refusals: list[Decision] = []
+        self.upstream_errors: list[UpstreamError] = []
 
     def refuse(self, request: Request, decision: Decision) -> None:
         """As ``sidecar.gate.Gate.refuse``."""
         self.refusals.append(decision)
+
+    def report_upstream_error(self, error: UpstreamError) -> None:
+        """As ``sidecar.gate.Gate.report_upstream_error``."""
+        self.upstream_errors.append(error)
 
     def decide(self, request: Request, *, asked: bool = False) -> Answer:
         self.requests.append(request)

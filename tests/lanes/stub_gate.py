@@ -9,6 +9,7 @@ from __future__ import annotations
 from eastgate.model.decisions import Decision, Edits, KeysNeeded, Reason
 from eastgate.model.keys import RemoteKeys
 from eastgate.model.requests import Request
+from sidecar.upstream import UpstreamError
 
 SOURCE = RemoteKeys("https://idp.example/jwks")
 DENIED = Decision(
@@ -28,6 +29,7 @@ class StubGate:
         self.allow_all = allow_all
         self.requests: list[Request] = []
         self.refused: list[Decision] = []
+        self.upstream_errors: list[UpstreamError] = []
 
     def decide(self, request: Request, *, asked: bool = False) -> Decision | KeysNeeded:
         """See the module."""
@@ -37,9 +39,13 @@ class StubGate:
             return KeysNeeded((SOURCE,))
         if self.allow_all or token in (b"Bearer good", b"Bearer fetch"):
             edits = Edits(request.target, frozenset([b"x-org"]), ((b"x-org", b"internal"),))
-            return Decision(allowed=True, status=200, reason=Reason.ALLOWED, edits=edits)
+            return Decision(allowed=True, status=200, reason=Reason.ALLOWED, edits=edits, route="a route")
         return DENIED
 
     def refuse(self, request: Request, decision: Decision) -> None:
         """A lane's own refusal."""
         self.refused.append(decision)
+
+    def report_upstream_error(self, error: UpstreamError) -> None:
+        """A request that came to nothing."""
+        self.upstream_errors.append(error)

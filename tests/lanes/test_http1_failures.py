@@ -10,11 +10,24 @@ import pytest
 
 from eastgate.render import grpc as grpc_form
 from eastgate.render import http as http_form
-from sidecar.lanes import framing, grammar, http1, http1_exchange, http1_heads, http1_requests, http1_responses
+from sidecar.lanes import (
+    framing,
+    grammar,
+    http1,
+    http1_answers,
+    http1_exchange,
+    http1_heads,
+    http1_requests,
+    http1_responses,
+    http1_session,
+)
 from tests.lanes.stub_gate import StubGate
 from tests.lanes.test_http1_requests import GOOD, lane, status
 
-ROOMS = (http1, http1_exchange, http1_heads, http1_requests, http1_responses, framing, grammar, grpc_form, http_form)
+ROOMS = (
+    http1, http1_answers, http1_exchange, http1_heads, http1_requests, http1_responses, http1_session, framing, grammar,
+    grpc_form, http_form,
+)  # fmt: skip
 SECRET = b"eyJhbGciOiJSUzI1NiJ9.c2VjcmV0.c2ln"
 REQUESTS = {
     "get": b"GET / HTTP/1.1\r\nHost: a\r\n" + GOOD + b"\r\n",
@@ -65,8 +78,6 @@ def _functions() -> list[tuple[str, object, str]]:
 def test_a_function_that_raises_forwards_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, owner: object, name: str, kind: str
 ) -> None:
-    grammar._fields.clear()
-    http_form._render.cache_clear()
     called = []
 
     def raise_it(*arguments: object, **named: object) -> object:

@@ -13,14 +13,15 @@ import inspect
 import pytest
 
 from sidecar._mitmproxy import ConnectionState
-from sidecar.lanes.http1 import _FAILED
+from sidecar.lanes.http1_answers import FAILED
 from sidecar.lanes.top import TopLane
 from sidecar.options import Limits
 from tests.lanes.stub_gate import StubGate
 from tests.lanes.transcript import Transcript
 
 NAMES = (
-    "grammar", "framing", "http1", "http1_exchange", "http1_heads", "http1_requests", "http1_responses", "opaque",
+    "grammar", "framing", "http1", "http1_answers", "http1_exchange", "http1_heads", "http1_requests", "http1_responses",
+    "http1_session", "opaque",
 )  # fmt: skip
 MODULES = [importlib.import_module(f"sidecar.lanes.{name}") for name in NAMES]
 GENERATED = {"__init__", "__repr__", "__eq__", "__replace__", "__enter__", "__exit__", "__len__"}
@@ -130,8 +131,8 @@ def test_raising_says_nothing_wrong(
         return
     assert len(lane.upstream) == upstream_before[0], "something was forwarded after the fault"
     got = lane.client
-    if got.endswith(_FAILED):
-        got = got.removesuffix(_FAILED)
+    if got.endswith(FAILED):
+        got = got.removesuffix(FAILED)
         assert not got.partition(b"\r\n\r\n")[2].startswith(b"hel") or play == "kept", "our answer inside a response"
     assert whole.startswith(got)
     assert escaped or lane.context.client.state is ConnectionState.CLOSED

@@ -21,7 +21,7 @@ from tests.lanes.transcript import Transcript
 
 NAMES = (
     "frames", "memo", "huffman", "fields", "heads", "settings", "window", "floods", "streams", "answers", "session",
-    "requests", "responses", "lane",
+    "blocks", "control", "requests", "responses", "lane",
 )  # fmt: skip
 MODULES = [importlib.import_module(f"sidecar.lanes.http2.{name}") for name in NAMES]
 BUILT_IN = {"__new__", "__repr__", "__eq__", "__hash__", "_asdict", "_replace", "_make"}
@@ -30,7 +30,7 @@ KEYS = [*OPEN, (b"authorization", b"keys")]
 
 ON_THE_WAY = {
     "handle_event", "_take", "_carry_out", "_read_block", "_open", "_settle", "_read_headers", "_read_request", "_check_field",
-    "depart", "send_head", "_decode", "keys_fetched", "_read_window_update", "count_control", "replenish",
+    "depart", "send_head", "_decode", "keys_fetched", "read_window_update", "count_control", "replenish",
 }  # fmt: skip
 
 

@@ -40,7 +40,7 @@ REFUSALS = range(11, 51, 2)
 ON_THE_WAY = {
     "Http2Lane._carry_out", "Http2Lane.handle_event", "ResponseSide.feed", "ResponseSide._read_head", "ResponseSide._check_stream",
     "ResponseSide._end", "Session.deliver", "Session.finish", "ClientWindow.hold", "ClientWindow.release", "ClientWindow._cut",
-    "ClientWindow.replenish", "RequestSide._read_window_update", "RequestSide.keys_fetched", "FrameReader._portion",
+    "ClientWindow.replenish", "ControlFrames.read_window_update", "RequestSide.keys_fetched", "FrameReader._portion",
 }  # fmt: skip
 
 type Story = dict[int, list[tuple[str, bytes]]]

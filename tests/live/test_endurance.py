@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import json
 import re
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -302,12 +304,93 @@ def test_every_request_has_one_record_and_none_has_a_secret(served: Served) -> N
             except OSError:
                 pass
         assert count_decisions(served) - before == expected, name
+    # The last of them has no record to wait for: what its client hears may be there before the log is.
+    assert wait_for(lambda: "client fault" in served.log)
     for line in served.log.splitlines():
         json.loads(line)
         assert SECRET not in line
         assert line.isascii()
     assert "refused TLS" in served.log
-    assert "client fault" in served.log
+
+
+def read_counter(served: Served, name: str) -> dict[str, float]:
+    """By reason."""
+    return {
+        sample.labels["reason"]: sample.value
+        for family in text_string_to_metric_families(read_metrics(served))
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+@pytest.mark.parametrize("kind", ["http1", "http2"])
+def test_an_application_that_is_not_there_is_counted_and_logged(kind: str, tmp_path: Path) -> None:
+    token = make_token()
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with serve([write_policy(tmp_path)], port, "--admin", "127.0.0.1:0") as running:
+        wire = request(token) * 3 if kind == "http1" else HELLO + head2(1, token) + head2(3, token) + head2(5, token)
+        assert send_bytes(running.port, wire).count(b"remote connection failure") == 3
+        records = [json.loads(line) for line in running.log.splitlines() if '"event":"upstream"' in line]
+        assert read_counter(running, "eastgate_upstream_errors_total") == {"connect_refused": 3}
+        assert token not in running.log
+    assert len(records) == 3
+    for record in records:
+        record.pop("time")
+        assert record == {
+            "level": "warning",
+            "event": "upstream",
+            "message": "the application refused the connection",
+            "reason": "connect_refused",
+            "upstream": f"127.0.0.1:{port}",
+            "detail": record["detail"],
+            "route": "RouteTable shop/table guarded",
+        }
+        assert "refused" in record["detail"].lower()
+
+
+def test_an_application_that_resets_is_counted_and_logged(tmp_path: Path) -> None:
+    def reset_whoever_comes(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                accepted, _ = server.accept()
+                accepted.recv(65536)
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                accepted.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=reset_whoever_comes, args=(server,), daemon=True).start()
+        port = server.getsockname()[1]
+        with serve([write_policy(tmp_path)], port, "--admin", "127.0.0.1:0") as running:
+            assert b"connection termination" in send_bytes(running.port, request(make_token()))
+            assert b"connection termination" in send_bytes(running.port, HELLO + head2(1, make_token()))
+            assert read_counter(running, "eastgate_upstream_errors_total") == {"closed_before_response": 2}
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_clients_beyond_the_bound_are_turned_away_and_the_admin_port_answers(application: int, tmp_path: Path) -> None:
+    flags = ("--admin", "127.0.0.1:0", "--max-connections", "2")
+    with serve([write_policy(tmp_path)], application, *flags) as running:
+        clients = [connect(running.port) for _ in range(2)]
+        for client in clients:
+            client.sendall(request(make_token()))
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        for _ in range(3):
+            with pytest.raises(ConnectionError), connect(running.port) as one_too_many:
+                while True:
+                    one_too_many.sendall(request(make_token()))
+                    assert one_too_many.recv(65536) == b""
+        page = read_metrics(running)
+        assert "\neastgate_connections 2.0\n" in page
+        assert "\neastgate_connections_capacity 2.0\n" in page
+        assert "\neastgate_connections_turned_away_total 3.0\n" in page
+        records = [json.loads(line) for line in running.log.splitlines() if "turned away" in line]
+        assert [(one["count"], one["open"], one["capacity"]) for one in records] == [(1, 2, 2)]
+        for client in clients:
+            client.sendall(request())
+            assert client.recv(65536).startswith(b"HTTP/1.1 401 ")
+            client.close()
+        assert wait_for(lambda: send_bytes(running.port, request()).startswith(b"HTTP/1.1 401 "))
 
 
 def test_the_metrics_are_what_was_logged(served: Served) -> None:

@@ -76,7 +76,16 @@ def start(tmp_path: Path, keys: KeyServer, upstream: Upstream) -> Start:
     def run(*flags: str, cache: str = "300s") -> AbstractContextManager[Served]:
         policy.write_text(POLICY % cache)
         resolve = f"idp.example:443:127.0.0.1:{keys.port}"
-        common = ("--pod-labels", "app=httpbin", "--namespace", "httpbin", "--trusted-ca", str(ca), "--resolve", resolve)
+        common = (
+            "--pod-labels",
+            "app=httpbin",
+            "--namespace",
+            "httpbin",
+            "--trusted-ca",
+            str(ca),
+            "--resolve",
+            resolve,
+        )
         return serve([policy], upstream.port, *common, *flags)
 
     return run

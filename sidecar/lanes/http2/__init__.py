@@ -3,7 +3,8 @@
 One upstream connection a client connection, stream ids kept. DATA, WINDOW_UPDATE, PING, RST_STREAM and GOAWAY pass as
 they are, so flow control and graceful shutdown stay end to end; response heads pass undecoded. Request heads are
 decoded, judged, and written anew. Rooms, from bytes to sockets: ``frames``, ``huffman``, ``fields`` (HPACK), ``heads``,
-``settings``, ``window``, ``floods``, ``streams``, ``answers``, ``relay`` (the protocol, sans-io), ``lane`` (the layer).
+``blocks``, ``settings``, ``window``, ``floods``, ``streams``, ``answers``; ``session``, ``control``, ``requests`` and
+``responses`` (the protocol, sans-io); ``lane`` (the layer).
 Rules: RFC 9113, RFC 7541, RFC 9110; gRPC's PROTOCOL-HTTP2.
 """
 

@@ -32,6 +32,7 @@ from sidecar.lanes.http2.requests import Gate, RequestSide
 from sidecar.lanes.http2.responses import ResponseSide
 from sidecar.lanes.http2.session import Session, Upstream
 from sidecar.options import Limits
+from sidecar.upstream import UpstreamError, UpstreamFailure, read_problem
 
 logger = logging.getLogger("eastgate.http2")
 
@@ -60,7 +61,8 @@ class Http2Lane(Lane):
         peer = context.client.peername
         address = context.server.address
         self._limits = limits
-        self._session = Session(limits, clock)
+        self._gate = gate
+        self._session = Session(limits, clock, self._blame)
         self._requests = RequestSide(self._session, gate, address[1] if address else 0, peer[0] if peer else "")
         self._responses = ResponseSide(self._session)
         self._opening: commands.OpenConnection | None = None
@@ -104,14 +106,14 @@ class Http2Lane(Lane):
                 session.closed = True
                 session.to_client.clear()
             elif session.upstream is Upstream.OPEN:
-                session.upstream_lost(answers.UPSTREAM_CLOSED)
+                session.upstream_lost(answers.UPSTREAM_CLOSED, UpstreamFailure.CLOSED_EARLY)
         elif isinstance(event, events.OpenConnectionCompleted):
             if event.command is self._opening:
                 self._opening = None
                 if event.reply is None:
                     session.upstream_opened()
                 else:
-                    session.upstream_failed()
+                    session.upstream_failed(*read_problem(event.reply))
                     self._renew_server()
                 session.repay()
                 session.close_if_done()
@@ -135,11 +137,15 @@ class Http2Lane(Lane):
             logger.warning("upstream fault: %s", why)
             session.to_upstream.clear()
             session.window.forget()
-            session.upstream_lost(answers.UPSTREAM_PROTOCOL)
+            session.upstream_lost(answers.UPSTREAM_PROTOCOL, UpstreamFailure.PROTOCOL_ERROR, why)
         else:
             if why and not of_upstream and not session.closed:
                 logger.info("client fault: %s", why)
             session.fail(code, why)
+
+    def _blame(self, route: str, failure: UpstreamFailure, detail: str) -> None:
+        """Say what the application did to a request that was allowed."""
+        self._gate.report_upstream_error(UpstreamError(failure, self.context.server.address, route, detail))
 
     def _renew_server(self) -> None:
         """A connection object is opened once; mitmproxy never opens one twice."""

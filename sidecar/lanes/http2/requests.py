@@ -13,55 +13,36 @@ from typing import Protocol
 from eastgate.model.decisions import Decision, KeysNeeded
 from eastgate.model.requests import Request
 from sidecar.lanes.http2 import answers
-from sidecar.lanes.http2.fields import FIELD_OVERHEAD, FieldDecoder, FieldsError, FieldsTooLargeError, encode_fields
+from sidecar.lanes.http2.blocks import BlockReader
+from sidecar.lanes.http2.control import ControlFrames
+from sidecar.lanes.http2.fields import FIELD_OVERHEAD, FieldsTooLargeError, encode_fields
 from sidecar.lanes.http2.frames import (
-    ACK,
-    COMPRESSION_ERROR,
     CONTINUATION,
     DATA,
     END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
-    FRAME_SIZE_ERROR,
-    GOAWAY,
     HEADER_BYTES,
     HEADERS,
     NO_ERROR,
     PADDED,
-    PING,
     PREFACE,
     PROTOCOL_ERROR,
-    PUSH_PROMISE,
-    RST_STREAM,
-    SETTINGS,
     STREAM_CLOSED,
     WINDOW_UPDATE,
     Frame,
     FrameReader,
     Http2Error,
-    encode_frame,
     encode_head,
-    encode_window_update,
-    read_word,
     strip_padding,
 )
-from sidecar.lanes.http2.heads import Head, MalformedHeadError, read_head, read_trailers
+from sidecar.lanes.http2.heads import MalformedHeadError, read_trailers
 from sidecar.lanes.http2.session import Session, Upstream
-from sidecar.lanes.http2.settings import (
-    ACKNOWLEDGEMENT,
-    MAX_OUTSTANDING,
-    encode_settings,
-    read_settings,
-    settings_for_upstream,
-)
 from sidecar.lanes.http2.streams import Stream, Waiting
+from sidecar.upstream import UpstreamError
 
 MAX_HEAD_FRAMES = 16
 """HEADERS and CONTINUATIONs of one head (CVE-2024-27316 and its kin; nghttp2 takes 8 CONTINUATIONs, mitmproxy's 64)."""
-
-_MEMO_HEADS = 32
-_MEMO_BLOCK = 2048
-"""Heads remembered by their block, a connection; a browser-sized head with a token fits."""
 
 
 class Gate(Protocol):
@@ -75,6 +56,10 @@ class Gate(Protocol):
         """Hear of a refusal that the lane made by itself."""
         ...
 
+    def report_upstream_error(self, error: UpstreamError) -> None:
+        """Hear of an allowed request that came to nothing."""
+        ...
+
 
 class RequestSide:
     """The client's direction. ``port`` and ``peer`` are the connection's, for every request on it."""
@@ -82,16 +67,12 @@ class RequestSide:
     def __init__(self, session: Session, gate: Gate, port: int, peer: str) -> None:
         self._session = session
         self._gate = gate
-        self._port = port
-        self._peer = peer
         self._unreadable = Request(b"", b"", b"", (), port, peer, protocol="HTTP/2")
         self._limits = session.limits
         self._reader = FrameReader()
         self._preface = PREFACE
-        self._greeted = False
-        self._decoder = FieldDecoder(session.limits.head_bytes, session.limits.head_fields)
-        self._memo: dict[bytes, Head] = {}
-        self._memo_version = 0
+        self._control = ControlFrames(session)
+        self._blocks = BlockReader(session.limits, port, peer)
         self._block: list[bytes] = []
         self._block_stream = 0
         self._block_end = False
@@ -101,7 +82,7 @@ class RequestSide:
     @property
     def unfinished(self) -> bool:
         """True while the client owes the rest of its preface, of a frame or of a head."""
-        return not self._greeted or self._block_stream != 0 or self._reader.partial
+        return not self._control.greeted or self._block_stream != 0 or self._reader.partial
 
     def feed(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -135,9 +116,11 @@ class RequestSide:
             elif kind == HEADERS:
                 self._read_headers(frame)
             elif kind == WINDOW_UPDATE:
-                self._read_window_update(frame)
+                self._control.read_window_update(frame)
+            elif kind == CONTINUATION:
+                self._read_continuation(frame)
             else:
-                self._read_other(frame)
+                self._control.read(frame)
         session.repay()
         session.close_if_done()
 
@@ -154,7 +137,7 @@ class RequestSide:
     # --- heads ----------------------------------------------------------------------------------------------------
 
     def _read_headers(self, frame: Frame) -> None:
-        if not self._greeted or not frame.stream:
+        if not self._control.greeted or not frame.stream:
             raise Http2Error(PROTOCOL_ERROR, "HEADERS before SETTINGS or on stream 0")
         block = strip_padding(frame)
         if frame.flags & END_HEADERS:
@@ -188,7 +171,7 @@ class RequestSide:
             self._read_trailers(stream, block, end)
         elif number in session.abandoned:
             session.guard.count_control()
-            self._decode_and_forget(block)
+            self._blocks.skip(block)
             if end:
                 session.abandoned.pop(number, None)
         else:
@@ -199,7 +182,7 @@ class RequestSide:
         session = self._session
         now = session.clock()
         try:
-            head = self._read_head(block)
+            head = self._blocks.read_head(block)
             if end and head.content_length > 0:
                 raise MalformedHeadError("content-length without content")
         except FieldsTooLargeError:
@@ -216,51 +199,21 @@ class RequestSide:
             else:
                 session.guard.count_reset(now)
             return
-        stream = Stream(number, head, now, end)
         decision_or_need = self._gate.decide(head.request)
         if isinstance(decision_or_need, KeysNeeded):
-            session.streams[number] = stream
+            session.streams[number] = stream = Stream(number, head, now, end)
             self._wait(stream, None)
             session.fetches.append((decision_or_need.sources, number))
+        elif decision_or_need.allowed:
+            self._settle(Stream(number, head, now, end), decision_or_need)
         else:
-            self._settle(stream, decision_or_need)
+            session.answer(number, decision_or_need, grpc=head.grpc, is_head=head.is_head, ended=end)
 
     def _refuse_unreadable(self, number: int, decision: Decision, end: bool, now: float, code: int) -> None:
         """Answer what is no request that the engine could see."""
         self._session.answer(number, decision, grpc=False, is_head=False, ended=end, code=code)
         self._session.guard.count_reset(now)
         self._gate.refuse(self._unreadable, decision)
-
-    def _read_head(self, block: bytes) -> Head:
-        """Decode and check. A block that leaves the table as it was means the same until the table changes."""
-        decoder = self._decoder
-        memo = self._memo
-        if self._memo_version == decoder.version:
-            head = memo.get(block)
-            if head is not None:
-                return head
-        head = read_head(self._decode(block), self._port, self._peer)
-        if self._memo_version != decoder.version:
-            self._memo_version = decoder.version
-            memo.clear()
-        elif len(block) <= _MEMO_BLOCK:
-            if len(memo) >= _MEMO_HEADS:
-                memo.clear()
-            memo[block] = head
-        return head
-
-    def _decode(self, block: bytes) -> list[tuple[bytes, bytes]]:
-        try:
-            return self._decoder.decode(block)
-        except FieldsError as error:
-            raise Http2Error(COMPRESSION_ERROR, str(error)) from None
-
-    def _decode_and_forget(self, block: bytes) -> None:
-        """Keep the table in step with the client's."""
-        try:
-            self._decode(block)
-        except FieldsTooLargeError:
-            return
 
     def keys_fetched(self, number: int) -> None:
         """The fetch that a stream waited for ended: ask again."""
@@ -286,7 +239,7 @@ class RequestSide:
                 session.answer(stream.id, refusal, grpc=head.grpc, is_head=head.is_head, ended=stream.client_ended)
             return
         block = stream.head.encode(edits)
-        stream.edits = edits
+        stream.edits, stream.route = edits, decision.route
         if stream.waiting is not None:
             stream.waiting.block = block
             if stream.waiting.trailers is not None:
@@ -308,14 +261,7 @@ class RequestSide:
         stream.waiting = Waiting(size, stream.client_ended)
         stream.waiting.block = block
         self._session.queue(stream)
-        self._check_backlog(stream)
-
-    def _check_backlog(self, stream: Stream) -> None:
-        """Beyond ``pending_bytes`` the client is not read any more; what one turn can add to that is bounded here."""
-        session = self._session
-        if session.held_bytes > 2 * self._limits.pending_bytes:
-            session.answer_waiting(stream, answers.BACKLOG_FULL)
-            session.depart()
+        self._session.check_backlog(stream)
 
     # --- bodies ---------------------------------------------------------------------------------------------------
 
@@ -324,7 +270,7 @@ class RequestSide:
         session = self._session
         number, size = frame.stream, len(frame.data) - HEADER_BYTES
         end = bool(frame.flags & END_STREAM)
-        if not self._greeted or number == 0 or number > session.highest:
+        if not self._control.greeted or number == 0 or number > session.highest:
             raise Http2Error(PROTOCOL_ERROR, "DATA on an idle stream")
         content = len(strip_padding(frame)) if frame.flags & PADDED else size
         if not content and not end:
@@ -354,7 +300,7 @@ class RequestSide:
             return
         waiting.frames.append(frame.data)
         waiting.credit += size
-        self._grow(stream, waiting, len(frame.data))
+        session.grow(stream, len(frame.data))
 
     def _count_content(self, stream: Stream, content: int, end: bool) -> None:
         """Hold the body against its content-length (RFC 9113 section 8.1.1)."""
@@ -362,11 +308,6 @@ class RequestSide:
             stream.remaining -= content
             if stream.remaining < 0 or (end and stream.remaining):
                 raise Http2Error(PROTOCOL_ERROR, "body and content-length differ")
-
-    def _grow(self, stream: Stream, waiting: Waiting, size: int) -> None:
-        waiting.size += size
-        self._session.held_bytes += size
-        self._check_backlog(stream)
 
     def _read_trailers(self, stream: Stream, block: bytes, end: bool) -> None:
         session = self._session
@@ -376,7 +317,7 @@ class RequestSide:
             raise Http2Error(PROTOCOL_ERROR, "trailers that do not end their stream")
         self._count_content(stream, 0, end)
         try:
-            fields = read_trailers(self._decode(block), stream.edits)
+            fields = read_trailers(self._blocks.decode(block), stream.edits)
         except (FieldsTooLargeError, MalformedHeadError):
             raise Http2Error(PROTOCOL_ERROR, "malformed trailers") from None
         waiting = stream.waiting
@@ -386,114 +327,9 @@ class RequestSide:
             return
         stream.client_ended = True
         waiting.trailers = fields
-        self._grow(stream, waiting, len(block))
+        session.grow(stream, len(block))
 
     def _end(self, stream: Stream) -> None:
         stream.client_ended = True
         if stream.upstream_ended:
             self._session.finish(stream)
-
-    # --- everything else ------------------------------------------------------------------------------------------
-
-    def _read_window_update(self, frame: Frame) -> None:
-        session = self._session
-        session.guard.count_control()
-        increment = read_word(frame)
-        if not increment or not self._greeted or frame.stream > session.highest:
-            raise Http2Error(PROTOCOL_ERROR, "WINDOW_UPDATE of zero or on an idle stream")
-        if frame.stream:
-            stream = session.streams.get(frame.stream)
-            if stream is None:
-                return
-            if stream.waiting is None:
-                session.to_upstream.append(frame.data)
-            else:
-                stream.waiting.frames.append(frame.data)
-                self._grow(stream, stream.waiting, len(frame.data))
-            return
-        passed = session.window.replenish(increment)
-        if session.window.stalled:
-            session.to_client.extend(session.window.release())
-        if session.upstream is not Upstream.OPEN:
-            session.held_credit += passed
-        elif passed:
-            session.to_upstream.append(frame.data if passed == increment else encode_window_update(0, passed))
-
-    def _read_other(self, frame: Frame) -> None:
-        kind = frame.kind
-        session = self._session
-        if kind == CONTINUATION:
-            self._read_continuation(frame)
-            return
-        if kind == SETTINGS:
-            self._read_settings(frame)
-            return
-        if not self._greeted:
-            raise Http2Error(PROTOCOL_ERROR, "the first frame is not SETTINGS")
-        if kind == RST_STREAM:
-            self._read_reset(frame)
-            return
-        session.guard.count_control()
-        if kind == PING:
-            self._read_ping(frame)
-        elif kind == GOAWAY:
-            if frame.stream or len(frame.data) < HEADER_BYTES + 8:
-                raise Http2Error(PROTOCOL_ERROR, "malformed GOAWAY")
-            if session.upstream is Upstream.OPEN:
-                session.to_upstream.append(frame.data)
-        elif kind == PUSH_PROMISE:
-            raise Http2Error(PROTOCOL_ERROR, "PUSH_PROMISE from a client")
-        # PRIORITY, PRIORITY_UPDATE and what no one agreed on end here (RFC 9113 sections 5.3.2 and 5.5).
-
-    def _read_reset(self, frame: Frame) -> None:
-        session = self._session
-        number = frame.stream
-        if number == 0 or number > session.highest:
-            raise Http2Error(PROTOCOL_ERROR, "RST_STREAM on an idle stream")
-        session.abandoned.pop(number, None)
-        stream = session.streams.get(number)
-        if stream is None:
-            session.guard.count_control()
-            return
-        if stream.waiting is None:
-            session.to_upstream.append(frame.data)
-            session.finish(stream)
-        else:
-            session.unqueue(stream)
-            session.depart()
-        if not stream.upstream_ended:
-            session.guard.count_reset(stream.opened)
-
-    def _read_settings(self, frame: Frame) -> None:
-        session = self._session
-        if frame.stream:
-            raise Http2Error(PROTOCOL_ERROR, "SETTINGS on a stream")
-        session.guard.count_control()
-        if frame.flags & ACK:
-            if len(frame.data) > HEADER_BYTES:
-                raise Http2Error(FRAME_SIZE_ERROR, "SETTINGS acknowledgement with a payload")
-            if not session.unacknowledged_by_client:
-                raise Http2Error(PROTOCOL_ERROR, "acknowledgement of nothing")
-            if session.unacknowledged_by_client.popleft() and session.upstream is Upstream.OPEN:
-                session.to_upstream.append(frame.data)
-            return
-        values = read_settings(frame)
-        self._greeted = True
-        session.client_settings.update(values)
-        if session.upstream is not Upstream.OPEN:
-            session.to_client.append(ACKNOWLEDGEMENT)
-            session.client_accepted(values)
-            return
-        if len(session.unacknowledged_by_upstream) >= MAX_OUTSTANDING:
-            raise Http2Error(ENHANCE_YOUR_CALM, "too many SETTINGS at once")
-        session.unacknowledged_by_upstream.append(values)
-        session.to_upstream.append(encode_settings(settings_for_upstream(values, first=False)))
-
-    def _read_ping(self, frame: Frame) -> None:
-        session = self._session
-        if frame.stream:
-            raise Http2Error(PROTOCOL_ERROR, "PING on a stream")
-        if session.upstream is Upstream.OPEN:
-            session.to_upstream.append(frame.data)
-        elif not frame.flags & ACK:
-            session.to_client.append(encode_frame(PING, ACK, 0, frame.payload))

@@ -107,7 +107,7 @@ class ResponseSide:
         session = self._session
         number, end = self._block_stream, self._block_flags & END_STREAM
         session.guard.work += 1
-        session.deliver(Frame(HEADERS, 0, number, b"".join(self._block)))
+        session.deliver(HEADERS, number, b"".join(self._block))
         self._block, self._block_bytes, self._block_stream = [], 0, 0
         stream = session.streams.get(number)
         if stream is not None:
@@ -137,7 +137,7 @@ class ResponseSide:
                 session.finish(stream)
                 if not stream.client_ended:
                     session.abandon(frame.stream)
-                session.deliver(frame)
+                session.deliver(RST_STREAM, frame.stream, frame.data)
         elif kind == PING:
             session.to_client.append(frame.data)
         elif kind == GOAWAY:

@@ -14,7 +14,6 @@ from enum import Enum, auto
 
 from eastgate.model.decisions import Decision
 from eastgate.model.keys import RemoteKeys
-from eastgate.render.http import render_answer
 from sidecar.lanes.http2 import answers
 from sidecar.lanes.http2.fields import encode_fields, encode_table_size
 from sidecar.lanes.http2.floods import FloodGuard
@@ -42,6 +41,7 @@ from sidecar.lanes.http2.settings import (
 from sidecar.lanes.http2.streams import Stream
 from sidecar.lanes.http2.window import ClientWindow
 from sidecar.options import Limits
+from sidecar.upstream import UpstreamFailure
 
 _ABANDONED = 1024
 """Streams that ended while the client was still sending, remembered to tell late frames from wrong ones."""
@@ -57,11 +57,16 @@ class Upstream(Enum):
 
 
 class Session:
-    """Shared by ``RequestSide`` and ``ResponseSide``; the lane carries out what it collects."""
+    """Shared by ``RequestSide`` and ``ResponseSide``; the lane carries out what it collects. ``blame`` hears of every
+    stream that the application leaves without an answer, or without its end: route, failure, detail.
+    """
 
-    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, limits: Limits, clock: Callable[[], float], blame: Callable[[str, UpstreamFailure, str], None]
+    ) -> None:
         self.limits = limits
         self.clock = clock
+        self._blame = blame
         self.guard = FloodGuard(limits.resets_per_second, clock)
         self.window = ClientWindow()
         self.upstream = Upstream.IDLE
@@ -109,23 +114,24 @@ class Session:
         if self.leaving:
             self.to_client.append(encode_goaway(self.last_accepted, NO_ERROR))
 
-    def deliver(self, frame: Frame) -> None:
-        """A frame for the client that must keep its place behind what waits for credit."""
+    def deliver(self, kind: int, stream: int, data: bytes) -> None:
+        """Frames for the client that must keep their place behind what waits for credit, and take none themselves."""
         if self.window.stalled:
-            self.window.hold(frame)
+            self.window.hold(Frame(kind, 0, stream, data))
         else:
-            self.to_client.append(frame.data)
+            self.to_client.append(data)
 
     def answer(self, stream: int, decision: Decision, *, grpc: bool, is_head: bool, ended: bool, code: int = 0) -> None:
         """Answer on a stream that the application never saw; ``code`` resets it if the client is still sending."""
-        answer = render_answer(decision, grpc=grpc, head=is_head)
-        body = bool(answer.body) and self.window.lend(len(answer.body))
-        data = answers.encode_answer(stream, answer, body=body, prefix=self._table_update)
+        layout = answers.lay_out(decision, grpc=grpc, is_head=is_head, prefix=self._table_update)
+        if layout.size and not self.window.lend(layout.size):
+            layout = answers.lay_out(decision, grpc=grpc, is_head=is_head, prefix=self._table_update, body=False)
+        data = layout.fill_in(stream)
         if not ended or code:
             data += encode_reset(stream, code)
         if not ended:
             self.abandon(stream)
-        self.deliver(Frame(HEADERS, 0, stream, data))
+        self.deliver(HEADERS, stream, data)
 
     def refuse(self, stream: int, ended: bool) -> None:
         """Reset a stream that was not looked at: the client may try again elsewhere (RFC 9113 section 8.7)."""
@@ -163,6 +169,18 @@ class Session:
         """Let a stream wait for its departure."""
         self.departures.append(stream)
         self.held_bytes += stream.held.size
+
+    def grow(self, stream: Stream, size: int) -> None:
+        """A waiting stream keeps so many bytes more."""
+        stream.held.size += size
+        self.held_bytes += size
+        self.check_backlog(stream)
+
+    def check_backlog(self, stream: Stream) -> None:
+        """Beyond ``pending_bytes`` the client is not read any more; what one turn can add to that is bounded here."""
+        if self.held_bytes > 2 * self.limits.pending_bytes:
+            self.answer_waiting(stream, answers.BACKLOG_FULL)
+            self.depart()
 
     def unqueue(self, stream: Stream) -> None:
         """Take back a waiting stream: nothing of it was or will be forwarded."""
@@ -222,13 +240,14 @@ class Session:
             self.held_credit = 0
         self.depart()
 
-    def upstream_failed(self) -> None:
+    def upstream_failed(self, failure: UpstreamFailure, detail: str) -> None:
         """It could not be opened: what was allowed is answered, and a later stream tries again."""
         self.upstream = Upstream.IDLE
         for stream in [one for one in self.departures if one.held.block is not None]:
+            self._blame(stream.route, failure, detail)
             self.answer_waiting(stream, answers.CONNECT_FAILED)
 
-    def upstream_lost(self, decision: Decision) -> None:
+    def upstream_lost(self, decision: Decision, failure: UpstreamFailure, detail: str = "") -> None:
         """It ended, with or without a fault: so does every stream, and then the client's connection."""
         self.upstream = Upstream.GONE
         for stream in list(self.streams.values()):
@@ -238,11 +257,14 @@ class Session:
                 continue
             del self.streams[stream.id]
             if not stream.responded:
+                self._blame(stream.route, failure, detail)
                 head = stream.head
                 self.answer(stream.id, decision, grpc=head.grpc, is_head=head.is_head, ended=stream.client_ended)
             else:
+                if not stream.upstream_ended:
+                    self._blame(stream.route, UpstreamFailure.RESPONSE_CUT, detail)
                 code = NO_ERROR if stream.upstream_ended else INTERNAL_ERROR
-                self.deliver(Frame(HEADERS, 0, stream.id, encode_reset(stream.id, code)))
+                self.deliver(HEADERS, stream.id, encode_reset(stream.id, code))
         self.drain()
 
     # --- the end --------------------------------------------------------------------------------------------------

@@ -31,10 +31,12 @@ class Waiting:
 
 
 class Stream:
-    """``remaining``: bytes that content-length still promises, or -1. ``edits``: its decision's, for the trailers."""
+    """``remaining``: bytes that content-length still promises, or -1. ``edits`` and ``route`` are its decision's,
+    for the trailers and for whoever asks what went wrong.
+    """
 
     __slots__ = (
-        "client_ended", "edits", "head", "id", "opened", "remaining", "responded", "upstream_ended", "waiting",
+        "client_ended", "edits", "head", "id", "opened", "remaining", "responded", "route", "upstream_ended", "waiting",
     )  # fmt: skip
 
     def __init__(self, stream: int, head: Head, opened: float, client_ended: bool) -> None:
@@ -43,6 +45,7 @@ class Stream:
         self.opened = opened
         self.remaining = head.content_length
         self.edits: Edits | None = None
+        self.route = ""
         self.client_ended = client_ended
         self.upstream_ended = False
         self.responded = False

@@ -153,6 +153,7 @@ def test_lint_and_explain_load_no_proxy(files: Path) -> None:
         ("--opaque-ports", "5-1", "ports"),
         ("--resolve", "a:1", "HOST:PORT:ADDRESS:PORT"),
         ("--trusted-ca", "/nowhere.pem", "/nowhere.pem"),
+        ("--max-connections", "0", "1 to 1000000"),
         ("--policies", "a/b/c", "NAMESPACE/NAME"),
         ("--policy", "/nowhere", "/nowhere"),
     ],
@@ -222,7 +223,7 @@ def test_serve_hands_over_every_flag(run: Run, files: Path, monkeypatch: pytest.
         --service default/backend:3000 --policies a,b/c --pod-labels app=x --mode audit --unmatched allow
         --admin 127.0.0.1:19020 --log-level debug --log-allows 0.5 --drain-seconds 1m --stale-seconds 2h
         --keys-unavailable 401 --opaque-ports 1-3 --keys-directory /tmp/k --resolve a:443:127.0.0.1:1
-        --trusted-ca {ca}""".split()
+        --trusted-ca {ca} --max-connections 500""".split()
     )
     assert (code, err) == (0, "")
     (options,) = given
@@ -230,7 +231,7 @@ def test_serve_hands_over_every_flag(run: Run, files: Path, monkeypatch: pytest.
     assert options.upstream == ("127.0.0.1", 80)
     assert options.listen == ("::1", 0)
     assert options.admin == ("127.0.0.1", 19020)
-    assert options.workers == 2
+    assert (options.workers, options.max_connections) == (2, 500)
     assert options.log == LogOptions("debug", 0.5)
     assert (options.drain_seconds, options.stale_seconds, options.keys_directory) == (60.0, 7200.0, "/tmp/k")
     assert options.opaque_ports == {1, 2, 3}
@@ -401,6 +402,25 @@ def test_explain_at_another_time(run: Run, files: Path) -> None:
     ):
         _, (line,), _ = explain(run, files, *request, *given, "--now", now)
         assert line["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    "lost", ["spec: [", "just words", POLICY.replace("kind: SecurityPolicy", "kind: SecurityPolcy"), "kind: JWTPolicy"]
+)
+def test_explain_lets_nothing_pass_while_a_document_cannot_be_read(run: Run, files: Path, lost: str) -> None:
+    (files / "policy.yaml").write_text(lost)
+    code, out, err = run("explain", "-p", str(files), "--request", "GET http://www.example.com/foo", "--json")
+    answer = json.loads(out)
+    assert (code, answer["decision"], answer["status"], answer["reason"]) == (1, "deny", 503, "policy_unavailable")
+    assert "policy.yaml:" in err
+
+
+def test_json_is_one_line_wherever_lines_are_said_to_end(run: Run, files: Path) -> None:
+    (files / "policy.yaml").write_text("# none\n")
+    question = "GET http://www.example.com/foo"
+    _, out, _ = run("explain", "-p", str(files), "--request", question, "-H", "x: a\u2028b\x85c", "--json")
+    assert len(out.splitlines()) == 1
+    assert ["x", "a\u2028b\x85c"] in json.loads(out)["upstream"]["headers"]
 
 
 def test_explain_with_a_broken_policy_fails_closed(run: Run, files: Path) -> None:

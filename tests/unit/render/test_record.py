@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from eastgate.model.decisions import Check, Decision, Reason
 from eastgate.model.requests import Request
+from eastgate.render import record as record_module
 from eastgate.render.record import MAX_CHECKS, grade, render_line, render_record
 
 REQUEST = Request(
@@ -97,8 +98,44 @@ def test_the_fast_line_says_the_same(
         allowed, 403, reason, route=route, policies=("a/b",), denied_by_policy=denied,
         checks=(Check("claim", route, False, peer),),
     )  # fmt: skip
-    line = render_line(request, decision, time="t", seconds=0.0001234567, mode=mode, status=status)
     record = render_record(request, decision, time="t", seconds=0.0001234567, mode=mode, status=status)
-    assert line.isascii()
-    assert line.isprintable()
-    assert json.loads(line) == json.loads(json.dumps(record))
+    for _ in range(2):  # the second time from memory
+        line = render_line(request, decision, time="t", seconds=0.0001234567, mode=mode, status=status)
+        assert line.isascii()
+        assert line.isprintable()
+        assert json.loads(line) == json.loads(json.dumps(record))
+        assert list(json.loads(line)) == list(record)
+
+
+@given(st.lists(st.tuples(st.text(max_size=12), st.booleans(), st.text(max_size=250)), max_size=9))
+def test_the_fast_line_names_the_same_checks(found: list[tuple[str, bool, str]]) -> None:
+    decision = Decision(
+        False, 403, "x", checks=tuple(Check("claim", subject, passed, detail) for subject, passed, detail in found)
+    )
+    record = render_record(REQUEST, decision, time="t", seconds=0.0, mode="enforce", status=403)
+    line = render_line(REQUEST, decision, time="t", seconds=0.0, mode="enforce", status=403)
+    assert json.loads(line)["checks"] == record["checks"]
+
+
+@given(st.text(max_size=40), st.text(max_size=20), st.sampled_from([b"/a", b'/"seconds":0.0', b'/"host":"","path":""']))
+def test_a_line_is_cut_where_its_gaps_are(route: str, peer: str, target: bytes) -> None:
+    """Whatever the texts around them say."""
+    tricky = [route, '"host":"","path":""', '"seconds":0.0', '{"time":""', "}"]
+    for text in tricky:
+        request = REQUEST._replace(peer=text + peer, authority=text.encode()[:20], target=target)
+        decision = Decision(False, 401, text, route=text, policies=(text, peer))
+        record = render_record(request, decision, time="t", seconds=0.25, mode="enforce")
+        line = render_line(request, decision, time="t", seconds=0.25, mode="enforce")
+        assert json.loads(line) == json.loads(json.dumps(record))
+
+
+def test_what_is_remembered_of_lines_is_bounded_and_has_no_query() -> None:
+    record_module._constants.clear()
+    for number in range(3000):
+        request = REQUEST._replace(
+            method=b"M" * (number % 40) + b"%d" % number, target=b"/?token=SECRET%d" % number, authority=b"h" * 60_000
+        )
+        render_line(request, DENIED, time="t", seconds=0.0, mode="enforce", status=401)
+    assert len(record_module._constants) <= record_module._REMEMBERED
+    assert "SECRET" not in str(record_module._constants)
+    assert len(str(record_module._constants)) < 2_000_000
