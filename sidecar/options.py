@@ -59,10 +59,10 @@ class ServeOptions:
     """(host, port, address, port): connections of the key fetcher to the first pair go to the second, as with curl's
     ``--connect-to``; Host, SNI and the verified name stay those of the first. ``sidecar.jwks.store`` honours it."""
     max_connections: int | None = None
-    """Client connections of one worker; None is what its file descriptors allow (``sidecar.capacity``)."""
+    """Client connections of one worker; None is what its file descriptors allow (``sidecar.connections.capacity``)."""
     trusted_ca: tuple[str, ...] = ()
     """PEM files of authorities trusted besides the system's, for JWKS hosts that no policy gives a CA of its own. They
-    are read again when they change (``sidecar.trust``)."""
+    are read again when they change (``sidecar.policies.trust``)."""
 
 
 @dataclass(frozen=True, slots=True)

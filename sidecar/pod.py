@@ -20,18 +20,18 @@ from eastgate.model.diagnostics import Severity
 from eastgate.pods.authorities import Authorities
 from eastgate.pods.bundles import BundleError, IncompleteBundle
 from sidecar.admin import Handler
-from sidecar.bundle import PodError, list_folders, read_pod
 from sidecar.faults import describe_fault
 from sidecar.loops import make_loop
-from sidecar.mounts import LOOK_SECONDS, Fingerprint, MountError, take_fingerprint
 from sidecar.options import PodOptions
+from sidecar.policies.bundle import PodError, list_folders, read_pod
+from sidecar.policies.mounts import LOOK_SECONDS, Fingerprint, MountError, take_fingerprint
+from sidecar.policies.snapshot import Snapshot, compile_material
+from sidecar.policies.trust import open_trust
+from sidecar.policies.workload import PodMaterial
 from sidecar.probes.prober import Prober
 from sidecar.redirections.proof import find_gap
 from sidecar.service import Service, refuse
-from sidecar.snapshot import Snapshot, compile_material
 from sidecar.sockets import claim_address, join_address
-from sidecar.trust import open_trust
-from sidecar.workload import PodMaterial
 
 logger = logging.getLogger("eastgate.pod")
 

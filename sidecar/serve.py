@@ -16,8 +16,7 @@ from dataclasses import replace
 from eastgate.pods.authorities import TrustedFiles
 from sidecar.loops import make_loop
 from sidecar.options import ServeOptions
-from sidecar.service import Service, refuse
-from sidecar.snapshot import (
+from sidecar.policies.snapshot import (
     POLL_SECONDS,
     PolicyFiles,
     Snapshot,
@@ -26,8 +25,9 @@ from sidecar.snapshot import (
     take_snapshot,
     write_diagnostics,
 )
+from sidecar.policies.trust import open_trust
+from sidecar.service import Service, refuse
 from sidecar.sockets import claim_address, join_address
-from sidecar.trust import open_trust
 
 __all__ = ["claim_address", "run"]
 

@@ -25,9 +25,9 @@ from sidecar.log import Journal, install_log
 from sidecar.loops import tune_memory
 from sidecar.metrics import Metrics, Reading, add_readings
 from sidecar.options import ServeOptions
-from sidecar.snapshot import Snapshot
+from sidecar.policies.snapshot import Snapshot
 from sidecar.sockets import join_address
-from sidecar.workers import ProcessFleet, WorkerError
+from sidecar.workers.supervisor import ProcessFleet, WorkerError
 
 logger = logging.getLogger("eastgate.serve")
 
@@ -229,7 +229,7 @@ class Service(ABC):
 def _make_fleet(options: ServeOptions, journal: Journal, metrics: Metrics) -> Fleet:
     if options.workers > 1:
         return ProcessFleet(options, metrics)
-    from sidecar.worker import LocalFleet  # brings mitmproxy, which a parent of workers does without
+    from sidecar.workers.worker import LocalFleet  # brings mitmproxy, which a parent of workers does without
 
     return LocalFleet(options, journal, metrics)
 

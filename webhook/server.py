@@ -24,14 +24,14 @@ from concurrent.futures import ThreadPoolExecutor
 from eastgate import __version__
 from webhook import app as application
 from webhook.admissions.review import MAX_BODY
-from webhook.channel import Channel
-from webhook.connection import Connection, Shared
+from webhook.connections.channel import Channel
+from webhook.connections.connection import Connection, Shared
+from webhook.connections.tls import CertificateFiles, CertificateSource, harden
+from webhook.connections.turns import make_loop
 from webhook.injections.verdicts import Context
 from webhook.log import Journal, ReviewLog, install_log
 from webhook.metrics import Metrics
 from webhook.options import WebhookOptions
-from webhook.tls import CertificateFiles, CertificateSource, harden
-from webhook.turns import make_loop
 
 LOG = logging.getLogger(__name__)
 

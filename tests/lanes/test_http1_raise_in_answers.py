@@ -26,7 +26,7 @@ NAMES = (
 MODULES = [importlib.import_module(f"sidecar.lanes.{name}") for name in NAMES]
 GENERATED = {"__init__", "__repr__", "__eq__", "__replace__", "__enter__", "__exit__", "__len__"}
 LAST_RESORT = {"_fail", "_speaks_grpc"}
-"""Where these raise, nothing is left but the connection's handler, which cuts both sides (``tests/unit/sidecar/test_proxy.py``)."""
+"""Where these raise, nothing is left but the connection's handler, which cuts both sides (``tests/unit/sidecar/connections/test_proxy.py``)."""
 
 ASK = b"GET /%d HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer good\r\n\r\n"
 POST = b"POST /p HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer good\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"

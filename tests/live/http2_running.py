@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
+from sidecar.connections.proxy import Proxy
 from sidecar.options import ServeOptions
-from sidecar.proxy import Proxy
 
 TIMEOUT = 20
 

@@ -15,10 +15,10 @@ import typer
 import uvloop
 
 import sidecar.admin
+import sidecar.connections.proxy
 import sidecar.jwks.store
-import sidecar.proxy
 import sidecar.serve
-import sidecar.worker
+import sidecar.workers.worker
 from eastgate.cli import main
 
 __all__ = ["encodings", "sidecar", "uvloop"]

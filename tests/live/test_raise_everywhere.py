@@ -25,18 +25,24 @@ import pytest
 from eastgate.compile.plan import compile_plan
 from eastgate.dialects.corpus import read_policy_set
 from eastgate.model.workloads import Workload
-from sidecar.endpoint import Endpoint
+from sidecar.connections.endpoint import Endpoint
+from sidecar.connections.proxy import Proxy
 from sidecar.gate import Gate
 from sidecar.jwks.store import KeyStore
 from sidecar.options import ServeOptions
-from sidecar.proxy import Proxy
 from tests.live import client
 from tests.live.client import request_http1, request_http2
 from tests.live.conftest import make_token, write_policy
 from tests.live.upstream import Upstream, run_upstream
 
 PACKAGES = ("eastgate.decide", "eastgate.compile", "eastgate.render", "eastgate.model", "sidecar.lanes")
-MODULES = ("sidecar.gate", "sidecar._mitmproxy", "sidecar.connection", "sidecar.listener", "sidecar.proxy")
+MODULES = (
+    "sidecar.gate",
+    "sidecar._mitmproxy",
+    "sidecar.connections.connection",
+    "sidecar.connections.listener",
+    "sidecar.connections.proxy",
+)
 BOOKKEEPING = {"connection.SidecarHandler._task_done"}
 """Called by the event loop when a task of a connection has ended: by then what the task forwarded was decided long ago,
 and what it raises reaches no lane. It must still not open anything for a request without a token."""

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from webhook.certificates.leaf import Leaf
-from webhook.tls import open_context
+from webhook.connections.tls import open_context
 
 
 class ServedLeaf:

@@ -19,12 +19,12 @@ from eastgate.pods.bundles import pack
 from eastgate.pods.names import BUNDLE, MANIFEST_KEY
 from sidecar import pod as pod_module
 from sidecar.loops import make_loop
-from sidecar.mounts import Fingerprint
 from sidecar.options import PodOptions, ServeOptions
 from sidecar.pod import PodService
+from sidecar.policies.mounts import Fingerprint
+from sidecar.policies.snapshot import Snapshot, demand_plan
+from sidecar.policies.workload import PodMaterial
 from sidecar.redirections.proof import find_gap
-from sidecar.snapshot import Snapshot, demand_plan
-from sidecar.workload import PodMaterial
 from tests.live.pod_running import Volumes, make_policy, make_service
 
 

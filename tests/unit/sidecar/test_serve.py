@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 
 from eastgate.model.workloads import Workload
-from sidecar import workers
 from sidecar.metrics import Metrics
 from sidecar.options import ServeOptions
+from sidecar.policies.snapshot import take_snapshot
 from sidecar.serve import claim_address
-from sidecar.snapshot import take_snapshot
-from sidecar.workers import ProcessFleet
+from sidecar.workers import supervisor
+from sidecar.workers.supervisor import ProcessFleet
 from tests.live.client import connect, request_http1
 from tests.live.forking import run_forked
 from tests.live.serving import ROOT, Served, serve
@@ -258,8 +258,8 @@ def test_workers(file: Path, upstream: Upstream) -> None:
 
 def test_a_worker_that_is_stuck_is_replaced(file: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel goes on giving it its share of the connections; nobody would answer them."""
-    monkeypatch.setattr(workers, "WATCH_SECONDS", 0.1)
-    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.5)
+    monkeypatch.setattr(supervisor, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(supervisor, "STUCK_SECONDS", 0.5)
     snapshot = take_snapshot([str(file)], None, Workload())
     options = ServeOptions((str(file),), ("127.0.0.1", upstream.port), claim_address("127.0.0.1", 0), workers=2)
 

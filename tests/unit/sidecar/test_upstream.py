@@ -17,7 +17,7 @@ from eastgate.model.workloads import Workload
 from sidecar.gate import Gate
 from sidecar.log import Journal, install_log
 from sidecar.options import LogOptions
-from sidecar.snapshot import compile_snapshot, demand_plan
+from sidecar.policies.snapshot import compile_snapshot, demand_plan
 from sidecar.upstream import UpstreamError, UpstreamFailure, describe_problem, read_problem
 
 ERROR = UpstreamError(UpstreamFailure.CONNECT_REFUSED, ("::1", 8080), "HTTPRoute a/b", "Connection refused")

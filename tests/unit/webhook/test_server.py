@@ -27,11 +27,11 @@ from cryptography.x509.oid import NameOID
 
 from tests.unit.webhook.admissions.reviews import POLICY, as_bytes, make_pod, make_review, read_answer
 from webhook.admissions.review import MAX_BODY
+from webhook.connections.tls import CertificateFiles
 from webhook.log import Journal, ReviewLog
 from webhook.metrics import Metrics
 from webhook.options import ServerLimits, WebhookOptions
 from webhook.server import Server
-from webhook.tls import CertificateFiles
 
 REVIEW = as_bytes(make_review(make_pod()))
 JSON = {"Content-Type": "application/json"}

@@ -11,9 +11,9 @@ from eastgate.pods import names
 from eastgate.pods.annotations import read_settings
 from eastgate.pods.bundles import MAX_PARTS, SECRETS_FILE, part_file
 from eastgate.pods.downward import DownwardError, read_pairs
-from sidecar.mounts import read_files
 from sidecar.options import PodOptions
-from sidecar.workload import PodMaterial, gather_facts
+from sidecar.policies.mounts import read_files
+from sidecar.policies.workload import PodMaterial, gather_facts
 
 _SHARDS = (*(part_file(number) for number in range(1, MAX_PARTS)), SECRETS_FILE)
 _POD = (names.LABELS_FILE, names.ANNOTATIONS_FILE)

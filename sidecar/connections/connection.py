@@ -30,7 +30,7 @@ from sidecar._mitmproxy import (
     commands,
     events,
 )
-from sidecar.endpoint import Endpoint
+from sidecar.connections.endpoint import Endpoint
 from sidecar.faults import describe_fault
 from sidecar.options import Limits
 from sidecar.upstream import describe_problem

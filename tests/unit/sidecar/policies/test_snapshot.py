@@ -10,7 +10,15 @@ import pytest
 
 from eastgate.model.diagnostics import Severity
 from eastgate.model.workloads import Workload
-from sidecar.snapshot import PolicyFiles, Snapshot, Sources, Watcher, demand_plan, take_snapshot, write_diagnostics
+from sidecar.policies.snapshot import (
+    PolicyFiles,
+    Snapshot,
+    Sources,
+    Watcher,
+    demand_plan,
+    take_snapshot,
+    write_diagnostics,
+)
 
 POLICY = """\
 apiVersion: security.policy.gloo.solo.io/v2

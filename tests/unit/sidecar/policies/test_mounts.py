@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.mounts import MAX_FILE_BYTES, MountError, read_files, take_fingerprint
+from sidecar.policies.mounts import MAX_FILE_BYTES, MountError, read_files, take_fingerprint
 from tests.live.pod_running import Mount
 
 NAMES = ("a", "1/b", "missing")

@@ -21,10 +21,10 @@ import uvloop
 from eastgate.model.keys import RemoteKeys
 from sidecar import _mitmproxy
 from sidecar._mitmproxy import Layer, commands, events
-from sidecar.connection import SidecarHandler
+from sidecar.connections.connection import SidecarHandler
+from sidecar.connections.proxy import Proxy
 from sidecar.lanes.http1 import Http1Lane
 from sidecar.options import Limits, ServeOptions
-from sidecar.proxy import Proxy
 from tests.lanes.stub_gate import SOURCE, StubGate
 
 GOOD = b"Authorization: Bearer good\r\n"
@@ -513,9 +513,9 @@ def test_a_client_that_reads_none_of_our_own_answers_is_not_read(run: Run) -> No
 PROXY_PROGRAM = """
 import asyncio, sys, uvloop
 from sidecar.options import ServeOptions
-from sidecar.proxy import Proxy
+from sidecar.connections.proxy import Proxy
 from tests.lanes.stub_gate import StubGate
-from tests.unit.sidecar.test_proxy import Keys
+from tests.unit.sidecar.connections.test_proxy import Keys
 async def main():
     proxy = Proxy(StubGate(allow_all=True), Keys(), ServeOptions((), ("127.0.0.1", int(sys.argv[1])), ("127.0.0.1", 0)))
     print((await proxy.start())[1], flush=True)
@@ -692,7 +692,7 @@ def test_draining_leaves_an_idle_client_a_moment() -> None:
 
 
 def test_a_client_that_takes_nothing_any_more_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sidecar import endpoint
+    from sidecar.connections import endpoint
 
     monkeypatch.setattr(endpoint, "STUCK_SECONDS", 0.2)
 

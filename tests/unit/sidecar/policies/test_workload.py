@@ -14,9 +14,9 @@ from eastgate.model.requests import Request
 from eastgate.model.workloads import KeysUnavailable, Mode, Unmatched
 from eastgate.pods.annotations import read_settings
 from eastgate.pods.bundles import BundleError, pack
-from sidecar import workload
-from sidecar.snapshot import demand_plan
-from sidecar.workload import PodFacts, PodMaterial, gather_facts
+from sidecar.policies import workload
+from sidecar.policies.snapshot import demand_plan
+from sidecar.policies.workload import PodFacts, PodMaterial, gather_facts
 from tests.live.pod_running import make_policy, make_service
 
 FACTS = PodFacts("httpbin", (("app", "httpbin"), ("tier", "web")), (("web", 8080), ("admin", 9090)))

@@ -2,8 +2,8 @@
 
 Every worker is a fresh interpreter (nothing is forked after threads exist) that binds the same port with SO_REUSEPORT,
 so that the kernel spreads connections over them. One that dies is started again with a growing pause, one that is
-stuck is made to die; what it had counted is kept, up to the last time it was asked. The conversation is in ``frames``,
-the other end of it in ``worker_main``.
+stuck is made to die; what it had counted is kept, up to the last time it was asked. They talk by ``messages``; the
+other end is ``process``.
 
 Knows: processes. Must not know: files, the parent's signals, what a plan says; nor mitmproxy: only workers pay for it.
 """
@@ -19,10 +19,10 @@ import socket
 import sys
 import time
 
-from sidecar.frames import read_answer, write_command
 from sidecar.metrics import Metrics, Reading, add_readings, keep_counters
 from sidecar.options import ServeOptions
-from sidecar.snapshot import Material, Snapshot, demand_plan
+from sidecar.policies.snapshot import Material, Snapshot, demand_plan
+from sidecar.workers.messages import read_answer, write_command
 
 logger = logging.getLogger("eastgate.workers")
 
@@ -287,4 +287,4 @@ class ProcessFleet:
 def _command_line(descriptor: int) -> list[str]:
     """A fresh interpreter with the optimisation of this one, talking over ``descriptor``."""
     optimize = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
-    return [sys.executable, *optimize, "-m", "sidecar.worker_main", str(descriptor)]
+    return [sys.executable, *optimize, "-m", "sidecar.workers.process", str(descriptor)]

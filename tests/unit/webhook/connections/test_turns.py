@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from webhook.turns import AT_ONCE, make_loop
+from webhook.connections.turns import AT_ONCE, make_loop
 
 
 @pytest.mark.skipif(not hasattr(selectors, "EpollSelector"), reason="a selector of Linux")

@@ -1,4 +1,4 @@
-"""``python -m sidecar.worker_main FD``: one worker in a process of its own, told what to do over a socket pair.
+"""``python -m sidecar.workers.process FD``: one worker in a process of its own, told what to do over a socket pair.
 
 Every command is answered once, in order of completion. The worker ignores the signals a terminal or a container runtime
 sends to everyone: its parent decides. Without its parent it drains and ends. Knows: the conversation. Must not know:
@@ -14,13 +14,13 @@ import signal
 import socket
 import sys
 
-from sidecar.frames import read_command, write_answer
 from sidecar.log import Journal, install_log
 from sidecar.loops import make_loop, tune_memory
 from sidecar.metrics import Metrics
 from sidecar.options import ServeOptions
-from sidecar.snapshot import Material, Snapshot, compile_material
-from sidecar.worker import Worker
+from sidecar.policies.snapshot import Material, Snapshot, compile_material
+from sidecar.workers.messages import read_command, write_answer
+from sidecar.workers.worker import Worker
 
 logger = logging.getLogger("eastgate.worker")
 

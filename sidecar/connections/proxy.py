@@ -11,10 +11,17 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from sidecar._mitmproxy import Context, Drain, Layer, check_version
-from sidecar.capacity import find_capacity
-from sidecar.connection import KeyFetcher
+from sidecar.connections.capacity import find_capacity
+from sidecar.connections.connection import KeyFetcher
+from sidecar.connections.listener import (
+    EastgateAddon,
+    InboundInstance,
+    InboundMode,
+    ServeInstance,
+    ServeMode,
+    make_master,
+)
 from sidecar.lanes.top import TopLane
-from sidecar.listener import EastgateAddon, InboundInstance, InboundMode, ServeInstance, ServeMode, make_master
 
 if TYPE_CHECKING:
     from sidecar.gate import Gate

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.unit.webhook.test_server import REVIEW, Issuer, Running, _post, issuer, running
-from webhook.connection import READ_BYTES
+from webhook.connections.connection import READ_BYTES
 
 __all__ = ["issuer"]
 

@@ -26,8 +26,8 @@ from sidecar._mitmproxy import (
     ProxyMode,
     original_addr,
 )
-from sidecar.connection import KeyFetcher, SidecarHandler
-from sidecar.endpoint import Endpoint
+from sidecar.connections.connection import KeyFetcher, SidecarHandler
+from sidecar.connections.endpoint import Endpoint
 from sidecar.options import Limits
 from sidecar.sockets import BACKLOG, bind_socket, is_own_address
 

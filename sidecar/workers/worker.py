@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import asdict
 
+from sidecar.connections.proxy import Proxy
 from sidecar.gate import Gate, Outcome
 from sidecar.jwks.store import KeyStore, read_settings
 from sidecar.log import DecisionLog, Journal
 from sidecar.metrics import Metrics, Reading
 from sidecar.options import ServeOptions
-from sidecar.proxy import Proxy
-from sidecar.snapshot import Snapshot, demand_plan
+from sidecar.policies.snapshot import Snapshot, demand_plan
 
 START_PREFETCH_SECONDS = 2.0
 """How long the listener waits for the first fetch of its keys (Envoy: until it ended). Requests wait after that."""

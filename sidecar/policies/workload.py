@@ -20,7 +20,7 @@ from eastgate.model.workloads import KeysUnavailable, Mode, Service, Unmatched, 
 from eastgate.pods.annotations import Settings
 from eastgate.pods.authorities import Authorities, AuthoritiesError, unite_authorities
 from eastgate.pods.bundles import BundleError, read_line, unpack_lines
-from sidecar.snapshot import Material, Snapshot, sort_diagnostics
+from sidecar.policies.snapshot import Material, Snapshot, sort_diagnostics
 
 _ORIGIN = "bundle"
 """What positions call it. Objects out of a bundle have no lines; messages name the object and the field."""

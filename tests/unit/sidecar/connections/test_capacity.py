@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sidecar import listener
-from sidecar.capacity import MOST_CONNECTIONS, RESERVED, find_capacity
-from tests.unit.sidecar.test_proxy import Run, answer_ok, exchange, run, running  # noqa: F401 (a fixture)
+from sidecar.connections import listener
+from sidecar.connections.capacity import MOST_CONNECTIONS, RESERVED, find_capacity
+from tests.unit.sidecar.connections.test_proxy import Run, answer_ok, exchange, run, running  # noqa: F401 (a fixture)
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer good\r\n\r\n"
 
@@ -74,7 +74,7 @@ def test_a_limit_that_cannot_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_real_limit_of_a_process_is_raised() -> None:
     code = (
-        "import resource; from sidecar.capacity import find_capacity; n, hard = resource.RLIMIT_NOFILE, 4096\n"
+        "import resource; from sidecar.connections.capacity import find_capacity; n, hard = resource.RLIMIT_NOFILE, 4096\n"
         "resource.setrlimit(n, (256, hard)); print(find_capacity(), resource.getrlimit(n))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

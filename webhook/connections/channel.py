@@ -16,7 +16,7 @@ import logging
 import ssl
 from typing import Final
 
-from webhook.connection import RECORD_BYTES, Connection, Shared
+from webhook.connections.connection import RECORD_BYTES, Connection, Shared
 
 LOG = logging.getLogger(__name__)
 
