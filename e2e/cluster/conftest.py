@@ -6,6 +6,7 @@ it needs stands in ``given``, and tests that need the node's own network or proc
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -85,9 +86,10 @@ def installation(tell: Tell) -> Iterator[Installation]:
                 pytest.skip(f"NOT TESTED: {error}")
             raise
         material, private = Material.generate(), Authority("Eastgate e2e self-signed authority")
-        _install(cluster)
+        platform = Authority("Eastgate e2e platform authority")
+        _install(cluster, platform)
         note("manifests applied")
-        _make_surroundings(cluster, material, private)
+        _make_surroundings(cluster, material, platform, private)
         if node is None:
             check_images(cluster)
         cluster.rolled_out(SYSTEM, "deployment/eastgate-webhook", "deployment/eastgate-controller")
@@ -114,14 +116,28 @@ def _start_node(stack: ExitStack) -> Node:
     return stack.enter_context(run_node(folder, f"eastgate-{os.getpid()}", ALIASES))
 
 
-def _install(cluster: Cluster) -> None:
-    """As docs/install.md says, unchanged: the images are in the node under their plain names."""
-    cluster.kubectl("apply", "-k", str(ROOT / "manifests" / "install"))
-    cluster.run_script(ROOT / "manifests" / "compat" / "apply")
+def _install(cluster: Cluster, platform: Authority) -> None:
+    """As docs/install.md says, the images being in the node under their plain names: what is published, unchanged, in a
+    kustomization that adds the platform's certificate authority.
+    """
+    manifests = ROOT / "manifests"
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "ca.crt").write_text(platform.pem)
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [os.path.relpath(manifests / "install", folder)],
+            "components": [os.path.relpath(manifests / "components" / "trusted-ca", folder)],
+            "generatorOptions": {"disableNameSuffixHash": True},
+            "configMapGenerator": [{"name": "eastgate-trusted-ca", "namespace": SYSTEM, "files": ["ca.crt"]}],
+        }
+        (Path(folder) / "kustomization.yaml").write_text(json.dumps(kustomization))
+        cluster.kubectl("apply", "-k", folder)
+    cluster.run_script(manifests / "compat" / "apply")
 
 
-def _make_surroundings(cluster: Cluster, material: Material, private: Authority) -> None:
-    cluster.kubectl("apply", "-f", "-", input=make_identity(material, private))
+def _make_surroundings(cluster: Cluster, material: Material, platform: Authority, private: Authority) -> None:
+    cluster.kubectl("apply", "-f", "-", input=make_identity(material, platform, private))
     container = {
         "name": CLIENT,
         "image": "localhost/apps:1",

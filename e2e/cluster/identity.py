@@ -1,8 +1,8 @@
 """The identity provider of the tests: a pod that serves the seeds' key sets under the seeds' names.
 
-``raw.githubusercontent.com`` has a certificate of the authority that the sidecar's image trusts; ``foo.bar.com`` has
-one of its own, which only the policy's ConfigMap can vouch for, and fails twice first. That the names lead here is the
-doing of the cluster's name server.
+``raw.githubusercontent.com`` has a certificate of the platform's authority, which the controller tells every sidecar of
+(``manifests/components/trusted-ca``); ``foo.bar.com`` has one of its own, which only the policy's ConfigMap can vouch
+for, and fails twice first. That the names lead here is the doing of the cluster's name server.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ import json
 import tempfile
 from pathlib import Path
 
-from cryptography import x509
-
-from e2e.cluster.images import load_authority
 from eastgate.demonstrations.identity import Authority
 from eastgate.demonstrations.scenarios import Material
 
@@ -23,20 +20,11 @@ ALIASES = (f"{PUBLIC}=public.{NAMESPACE}", f"{PRIVATE}=private.{NAMESPACE}")
 """What the name server is to say."""
 
 
-class TrustedAuthority(Authority):
-    """The one in the image."""
-
-    def __init__(self) -> None:
-        text, self._key = load_authority()
-        self._certificate = x509.load_pem_x509_certificate(text.encode())
-        self._name = self._certificate.subject
-
-
-def make_identity(material: Material, private: Authority, failures: int = 2) -> str:
+def make_identity(material: Material, platform: Authority, private: Authority, failures: int = 2) -> str:
     """All objects, as JSON for ``kubectl apply``."""
     with tempfile.TemporaryDirectory() as folder:
         files = {
-            "public.pem": TrustedAuthority().certify((PUBLIC,), Path(folder)).read_text(),
+            "public.pem": platform.certify((PUBLIC,), Path(folder)).read_text(),
             "private.pem": private.certify((PRIVATE,), Path(folder)).read_text(),
             "documents.json": json.dumps(material.key_sets()),
         }

@@ -17,13 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 import eastgate
 from e2e.cluster.locks import hold
@@ -34,10 +28,9 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "east
 TAG = eastgate.__version__
 BASE = "localhost/eastgate-base:trixie"
 APPS = f"localhost/eastgate-apps:{TAG}"
-TRUSTING = f"localhost/eastgate-sidecar-trusting:{TAG}"
 NAMES = {
     f"localhost/eastgate-webhook:{TAG}": (f"docker.io/library/eastgate-webhook:{TAG}",),
-    TRUSTING: (f"docker.io/library/eastgate-sidecar:{TAG}",),
+    f"localhost/eastgate-sidecar:{TAG}": (f"docker.io/library/eastgate-sidecar:{TAG}",),
     APPS: (
         "localhost/apps:1",
         "docker.io/kennethreitz/httpbin:latest",
@@ -74,38 +67,10 @@ def _build_images() -> Path:
     if run("buildah", "images", "--quiet", BASE, check=False) == "":
         run(ROOT / "hack" / "base-image", BASE.removeprefix("localhost/"), BUILDER="buildah")
     sidecar = f"localhost/eastgate-sidecar:{TAG}"
-    authority = load_authority()[0]
     lock = re.findall(r"^grpcio==.*?(?=^\S)", (ROOT / "locks" / "dev.txt").read_text(), re.DOTALL | re.MULTILINE)
     apps = {one.name: one.read_text() for one in sorted((HERE / "apps").iterdir()) if one.is_file()}
-    build_on(sidecar, TRUSTING, "Dockerfile.trusting", {"authority.crt": authority})
     build_on(sidecar, APPS, "Dockerfile.apps", {**apps, "lock.txt": "".join(lock)})
     return write_layout(CACHE / "layout")
-
-
-def load_authority() -> tuple[str, ec.EllipticCurvePrivateKey]:
-    """The authority that the test's sidecars trust: made once, because images are made of it."""
-    file = CACHE / "authority.pem"
-    if not file.is_file():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        made = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Eastgate end-to-end tests")])
-        now = datetime.now(UTC)
-        builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(made.public_key())
-        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
-        builder = builder.not_valid_after(now + timedelta(days=3650))
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-        builder = builder.add_extension(usage, critical=True)
-        identifier = x509.SubjectKeyIdentifier.from_public_key(made.public_key())
-        builder = builder.add_extension(identifier, critical=False)
-        pem = serialization.Encoding.PEM
-        secret = made.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        file.touch(mode=0o600)
-        file.write_bytes(builder.sign(made, hashes.SHA256()).public_bytes(pem) + secret)
-    text = file.read_text()
-    key = serialization.load_pem_private_key(text.encode(), password=None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    return text[: text.index("-----BEGIN PRIVATE KEY")], key
 
 
 def build_on(base: str, image: str, dockerfile: str, files: dict[str, str]) -> None:

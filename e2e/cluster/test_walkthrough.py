@@ -1,4 +1,8 @@
-"""docs/walkthrough.md, command by command: what it prints is what the page says. ``…`` stands for anything."""
+"""docs/walkthrough.md, command by command: what it prints is what the page says. ``…`` stands for anything.
+
+The last of the tests: its `kubectl apply -k manifests/install` takes the platform's authority away, which the page does
+without.
+"""
 
 from __future__ import annotations
 
