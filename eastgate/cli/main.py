@@ -6,6 +6,7 @@ stderr (a framed one would break file names and values apart, which scripts and 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -83,11 +84,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(error)
     except (typer.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:
-        # The reader (``head``) has gone. Python would complain once more while closing stdout: give it another one.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader (``head``) has gone
+        _abandon_output()
+        return 1
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _abandon_output()
+        typer.echo(f"eastgate: error: cannot write: {error.strerror}", err=True)
         return 1
     return code if isinstance(code, int) else 0
+
+
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+def _abandon_output() -> None:
+    """Python would complain once more while closing a standard output that takes nothing: give it another one."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(error: Any) -> int:
