@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar._mitmproxy import Commands, Context, Drain, Lane, Layer, commands, events
-from sidecar.lanes.http1 import Http1Lane
-from sidecar.lanes.http1_session import DRAIN_GRACE_SECONDS
+from sidecar.lanes.http1.lane import Http1Lane
+from sidecar.lanes.http1.session import DRAIN_GRACE_SECONDS
 from sidecar.lanes.http2 import Http2Lane
 from sidecar.lanes.opaque import OpaqueLane
 from sidecar.lanes.refusal import RefusalLane

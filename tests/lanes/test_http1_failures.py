@@ -10,23 +10,14 @@ import pytest
 
 from eastgate.render import grpc as grpc_form
 from eastgate.render import http as http_form
-from sidecar.lanes import (
-    framing,
-    grammar,
-    http1,
-    http1_answers,
-    http1_exchange,
-    http1_heads,
-    http1_requests,
-    http1_responses,
-    http1_session,
-)
+from sidecar.lanes import framing, grammar
+from sidecar.lanes.http1 import answers, exchange, heads, requests, responses, session
+from sidecar.lanes.http1 import lane as http1_lane
 from tests.lanes.stub_gate import StubGate
 from tests.lanes.test_http1_requests import GOOD, lane, status
 
 ROOMS = (
-    http1, http1_answers, http1_exchange, http1_heads, http1_requests, http1_responses, http1_session, framing, grammar,
-    grpc_form, http_form,
+    http1_lane, answers, exchange, heads, requests, responses, session, framing, grammar, grpc_form, http_form,
 )  # fmt: skip
 SECRET = b"eyJhbGciOiJSUzI1NiJ9.c2VjcmV0.c2ln"
 REQUESTS = {
@@ -155,7 +146,7 @@ def test_a_failure_after_the_response_began_cuts_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_grpc_caller_hears_of_the_failure_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "write_request_head", _raise)
+    monkeypatch.setattr(http1_lane, "write_request_head", _raise)
     transcript = lane().from_client(
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\n" + GOOD + b"\r\n"
     )

@@ -13,15 +13,15 @@ import inspect
 import pytest
 
 from sidecar._mitmproxy import ConnectionState
-from sidecar.lanes.http1_answers import FAILED
+from sidecar.lanes.http1.answers import FAILED
 from sidecar.lanes.top import TopLane
 from sidecar.options import Limits
 from tests.lanes.stub_gate import StubGate
 from tests.lanes.transcript import Transcript
 
 NAMES = (
-    "grammar", "framing", "http1", "http1_answers", "http1_exchange", "http1_heads", "http1_requests", "http1_responses",
-    "http1_session", "opaque",
+    "grammar", "framing", "http1.lane", "http1.answers", "http1.exchange", "http1.heads", "http1.requests",
+    "http1.responses", "http1.session", "opaque",
 )  # fmt: skip
 MODULES = [importlib.import_module(f"sidecar.lanes.{name}") for name in NAMES]
 GENERATED = {"__init__", "__repr__", "__eq__", "__replace__", "__enter__", "__exit__", "__len__"}

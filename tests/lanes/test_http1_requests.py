@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.lanes.http1 import Http1Lane
+from sidecar.lanes.http1.lane import Http1Lane
 from sidecar.options import Limits
 from tests.lanes.stub_gate import StubGate
 from tests.lanes.transcript import Transcript

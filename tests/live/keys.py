@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.unit.sidecar.key_server import make_authority
+from tests.tokens import key_set
+from tests.unit.sidecar.key_server import Authority, KeyServer, make_authority, serve_keys
 
 
 @contextlib.contextmanager
@@ -47,3 +49,28 @@ def serve_key_sets(texts: dict[str, str], folder: Path) -> Iterator[list[str]]:
             yield flags
         finally:
             server.shutdown()
+
+
+@contextlib.contextmanager
+def run_key_server(authority: Authority, name: str = "idp.example") -> Iterator[KeyServer]:
+    """A server of one key set, in a thread of its own: what it answers may be changed while it runs."""
+    running: list[KeyServer] = []
+    ready = threading.Event()
+    loop = asyncio.new_event_loop()
+    done = asyncio.Event()
+
+    async def run() -> None:
+        async with serve_keys(key_set("main"), authority.make_context(name)) as server:
+            running.append(server)
+            ready.set()
+            await done.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    assert ready.wait(5)
+    try:
+        yield running[0]
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join(5)
+        loop.close()

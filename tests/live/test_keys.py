@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.live.client import Response, request_http1, request_http2
+from tests.live.keys import run_key_server
 from tests.live.serving import Served, serve
 from tests.live.upstream import Upstream, run_upstream
 from tests.tokens import key_set, mint
-from tests.unit.sidecar.key_server import KeyServer, make_authority, reply, serve_keys
+from tests.unit.sidecar.key_server import KeyServer, make_authority, reply
 
 ISSUER = "https://dev.example.com"
 POLICY = """\
@@ -40,25 +39,8 @@ DOWN = reply("HTTP/1.1 500 Oh\ncontent-length: 0")
 
 @pytest.fixture
 def keys() -> Iterator[KeyServer]:
-    """A JWKS server in a thread of its own."""
-    running: list[KeyServer] = []
-    ready = threading.Event()
-    loop = asyncio.new_event_loop()
-    done = asyncio.Event()
-
-    async def run() -> None:
-        async with serve_keys(key_set("main"), make_authority().make_context("idp.example")) as server:
-            running.append(server)
-            ready.set()
-            await done.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
-    thread.start()
-    assert ready.wait(5)
-    yield running[0]
-    loop.call_soon_threadsafe(done.set)
-    thread.join(5)
-    loop.close()
+    with run_key_server(make_authority()) as server:
+        yield server
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,11 +13,12 @@ import pytest
 
 from eastgate.pods.authorities import read_authorities
 from tests.live.client import request_http1
+from tests.live.keys import run_key_server
 from tests.live.pod_running import Volumes, free_port, make_policy, make_service, run_pod
 from tests.live.serving import serve
 from tests.live.upstream import Upstream, run_upstream
-from tests.tokens import key_set, mint
-from tests.unit.sidecar.key_server import KeyServer, make_authority, serve_keys
+from tests.tokens import mint
+from tests.unit.sidecar.key_server import KeyServer, make_authority
 
 OURS, OTHER = make_authority("Example Corp Root").pem, make_authority("another CA").pem
 PRIVATE = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIKfyFHlXnhzZvkCzgbVs3DuIBwqiHHBq4W0dWTPb7nFo\n-----END PRIVATE KEY-----\n"
@@ -36,25 +35,9 @@ spec:
 
 @pytest.fixture
 def keys() -> Iterator[KeyServer]:
-    """``https://idp.example/keys``, in a thread of its own."""
-    running: list[KeyServer] = []
-    ready = threading.Event()
-    loop = asyncio.new_event_loop()
-    done = asyncio.Event()
-
-    async def run() -> None:
-        async with serve_keys(key_set("main"), make_authority("Example Corp Root").make_context("idp.example")) as one:
-            running.append(one)
-            ready.set()
-            await done.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
-    thread.start()
-    assert ready.wait(5)
-    yield running[0]
-    loop.call_soon_threadsafe(done.set)
-    thread.join(5)
-    loop.close()
+    """``https://idp.example/keys``, which only ``OURS`` vouches for."""
+    with run_key_server(make_authority("Example Corp Root")) as server:
+        yield server
 
 
 @pytest.fixture

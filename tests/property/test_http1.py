@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from eastgate.model.decisions import Edits
 from sidecar.lanes.framing import ChunkedBody, FramingError, LengthBody
-from sidecar.lanes.http1_requests import RequestError, RequestHead, read_request_head, write_request_head
+from sidecar.lanes.http1.requests import RequestError, RequestHead, read_request_head, write_request_head
 from tests.examples import examples
 
 type Reading = tuple[bytes, bytes, list[tuple[bytes, bytes]], bytes]

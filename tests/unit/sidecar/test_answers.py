@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from eastgate.model.decisions import Decision
 from eastgate.render.http import render_answer
-from sidecar.lanes.http1_answers import write_answer, write_refusal
+from sidecar.lanes.http1.answers import write_answer, write_refusal
 from sidecar.lanes.http2.answers import lay_out
 from sidecar.lanes.http2.fields import FieldDecoder, encode_table_size
 from sidecar.lanes.http2.frames import CONTINUATION, DATA, END_STREAM, HEADERS, FrameReader

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from sidecar.lanes.http1_heads import HeadReader
-from sidecar.lanes.http1_requests import RequestError
+from sidecar.lanes.http1.heads import HeadReader
+from sidecar.lanes.http1.requests import RequestError
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.lanes import grammar, http1_requests
-from sidecar.lanes.http1_requests import RequestError, RequestHead, read_request_head
+from sidecar.lanes import grammar
+from sidecar.lanes.http1 import requests as http1_requests
+from sidecar.lanes.http1.requests import RequestError, RequestHead, read_request_head
 
 LINES = [
     b"Host: a", b"Host: a:80", b"Host: a b", b"Connection: close", b"Connection: keep-alive, X-Hop", b"X-Hop: 1",

@@ -23,7 +23,7 @@ from sidecar import _mitmproxy
 from sidecar._mitmproxy import Layer, commands, events
 from sidecar.connections.connection import SidecarHandler
 from sidecar.connections.proxy import Proxy
-from sidecar.lanes.http1 import Http1Lane
+from sidecar.lanes.http1.lane import Http1Lane
 from sidecar.options import Limits, ServeOptions
 from tests.lanes.stub_gate import SOURCE, StubGate
 

@@ -7,9 +7,9 @@ unasked go nowhere.
 What an event leads to is collected first and said at the end of the event, so that an exception anywhere leaves
 nothing half said: it is answered with 503, both sides are closed, and nothing is forwarded.
 
-Knows: the order of things in a connection. Must not know: how heads are read and written (``http1_requests``,
-``http1_responses``, ``http1_answers``), what becomes of the bytes of one exchange (``http1_exchange``), how connections
-end (``http1_session``), why a request is allowed (``Gate``).
+Knows: the order of things in a connection. Must not know: how heads are read and written (``requests``,
+``responses``, ``answers``), what becomes of the bytes of one exchange (``exchange``), how connections
+end (``session``), why a request is allowed (``Gate``).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from sidecar._mitmproxy import (
     events,
 )
 from sidecar.faults import describe_fault
-from sidecar.lanes import http1_answers as answers
 from sidecar.lanes.framing import FramingError
-from sidecar.lanes.http1_answers import write_refusal
-from sidecar.lanes.http1_exchange import Exchange
-from sidecar.lanes.http1_requests import RequestError, read_request_head, write_request_head
-from sidecar.lanes.http1_responses import ResponseError
-from sidecar.lanes.http1_session import DRAIN_GRACE_SECONDS, LINGER_BYTES, Phase, Session
+from sidecar.lanes.http1 import answers
+from sidecar.lanes.http1.answers import write_refusal
+from sidecar.lanes.http1.exchange import Exchange
+from sidecar.lanes.http1.requests import RequestError, read_request_head, write_request_head
+from sidecar.lanes.http1.responses import ResponseError
+from sidecar.lanes.http1.session import DRAIN_GRACE_SECONDS, LINGER_BYTES, Phase, Session
 from sidecar.lanes.opaque import OpaqueLane
 from sidecar.upstream import UpstreamError, UpstreamFailure, read_problem
 

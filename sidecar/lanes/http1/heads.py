@@ -8,7 +8,7 @@ byte, or ten thousand in one segment, cost no more than their size. Rules: RFC 9
 from __future__ import annotations
 
 from sidecar.lanes.grammar import NOT_IN_HEAD, OTHER_VERSION, REQUEST_LINE
-from sidecar.lanes.http1_requests import RequestError
+from sidecar.lanes.http1.requests import RequestError
 
 
 class HeadReader:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from eastgate.model.decisions import Decision
 from sidecar.lanes.framing import Body, ChunkedBody, EndlessBody, LengthBody, write_chunk, write_last_chunk
 from sidecar.lanes.grammar import NOT_IN_HEAD, STATUS_LINE
-from sidecar.lanes.http1_requests import IDEMPOTENT, RequestHead
-from sidecar.lanes.http1_responses import ResponseError, ResponseHead, read_response_head, write_response_head
+from sidecar.lanes.http1.requests import IDEMPOTENT, RequestHead
+from sidecar.lanes.http1.responses import ResponseError, ResponseHead, read_response_head, write_response_head
 from sidecar.options import Limits
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from sidecar._mitmproxy import Context, CutConnection, HoldReading, Server, commands
-from sidecar.lanes.http1_exchange import Exchange
-from sidecar.lanes.http1_heads import HeadReader
+from sidecar.lanes.http1.exchange import Exchange
+from sidecar.lanes.http1.heads import HeadReader
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 512 * 1024
