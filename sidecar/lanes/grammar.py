@@ -73,6 +73,8 @@ class MalformedError(ValueError):
 
 _REMEMBERED = 2048
 _LONGEST_REMEMBERED = 96
+"""Field lines kept, and bytes of the longest: what clients say again and again; less than a megabyte."""
+
 _fields: dict[bytes, tuple[bytes, bytes]] = {}
 
 

@@ -1,7 +1,7 @@
 """One worker: the gate, the keys and the proxy of one event loop, with those who watch them.
 
-``serve`` runs one in its own process, or several in processes of their own (``workers``). Knows: what a worker is made
-of and in which order it starts, changes plans and ends. Must not know: signals, files, other workers.
+``serve`` runs one in its own process, or several in processes of their own (``supervisor``). Knows: what a worker is
+made of and in which order it starts, changes plans and ends. Must not know: signals, files, other workers.
 """
 
 from __future__ import annotations

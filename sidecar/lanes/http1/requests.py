@@ -136,7 +136,11 @@ _tuple = tuple.__new__
 """Makes a ``_Section`` without the detour through Python: every request comes by here."""
 
 _LONGEST_REMEMBERED = 512
+"""Bytes: what a client says of itself without a token. A browser's fields are longer, and do not call services."""
+
 _REMEMBERED = 512
+"""Sections kept: with what was read of them 3 MiB, measured with sections of as many lines as fit."""
+
 _sections: dict[bytes, _Section] = {}
 _seen: set[int] = set()
 
