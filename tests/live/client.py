@@ -36,8 +36,8 @@ def connect(port: int, timeout: float | None = None) -> socket.socket:
     return connection
 
 
-def send_bytes(port: int, *segments: bytes, timeout: float = 5.0) -> bytes:
-    """Send segments one by one, then read until the peer closes or goes quiet."""
+def send_bytes(port: int, *segments: bytes, timeout: float = PATIENCE, quiet: float = 0.5) -> bytes:
+    """Send segments one by one, then read until the peer closes, or is ``quiet`` seconds silent after it has spoken."""
     import time
 
     received = b""
@@ -47,9 +47,9 @@ def send_bytes(port: int, *segments: bytes, timeout: float = 5.0) -> bytes:
                 time.sleep(0.02)
             with contextlib.suppress(OSError):
                 connection.sendall(segment)
-        connection.settimeout(0.5)
         with contextlib.suppress(OSError):
             while data := connection.recv(65536):
+                connection.settimeout(quiet)
                 received += data
     return received
 
