@@ -60,12 +60,12 @@ bench: venv
 
 e2e-netns: venv
 	@hack/need nft=nftables iptables=iptables ip=iproute2
-	$(BIN)/python -m pytest -rs --timeout 120 e2e/netns
+	$(BIN)/python -m pytest -rfEs --timeout 120 e2e/netns
 
 e2e-cluster: venv
 	@test -n "$$KUBECONFIG" || hack/need nft=nftables iptables=iptables ip=iproute2 openssl=openssl runc=runc conntrack=conntrack buildah=buildah mmdebstrap=mmdebstrap
 	@test -n "$$KUBECONFIG" || { hack/kubernetes/build node && hack/kubernetes/build runtime; } >/dev/null
-	$(BIN)/python -m pytest -rs --timeout 900 e2e/cluster
+	$(BIN)/python -m pytest -rfEs --timeout 900 e2e/cluster
 
 images: venv
 	@rm -rf dist
