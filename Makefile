@@ -60,7 +60,7 @@ bench: venv
 
 e2e-netns: venv
 	@hack/need nft=nftables iptables=iptables ip=iproute2
-	$(BIN)/python -m pytest -rfEs --timeout 120 e2e/netns
+	$(BIN)/python -m pytest -rfEs --timeout 300 e2e/netns
 
 e2e-cluster: venv
 	@test -n "$$KUBECONFIG" || hack/need nft=nftables iptables=iptables ip=iproute2 openssl=openssl runc=runc conntrack=conntrack buildah=buildah mmdebstrap=mmdebstrap

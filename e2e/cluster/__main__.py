@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from e2e.cluster.identity import ALIASES
@@ -25,9 +26,10 @@ def main(command: list[str]) -> int:
     """Returns what the command did."""
     folder = Path(tempfile.mkdtemp(prefix="eastgate-node-"))
     try:
-        layout = prepare_images()
-        with run_node(folder, f"eastgate-{os.getpid()}", ALIASES) as node:
-            load_layout(node, layout)
+        with ExitStack() as stack:
+            with prepare_images() as layout:
+                node = stack.enter_context(run_node(folder, f"eastgate-{os.getpid()}", ALIASES))
+                load_layout(node, layout)
             path = f"{node.programs}:{os.environ['PATH']}"
             print(f"node ready: KUBECONFIG={node.kubeconfig}, network namespace {node.namespace}", file=sys.stderr)
             environment = {**os.environ, "PATH": path, "KUBECONFIG": str(node.kubeconfig)}

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from e2e.cluster.kubectl import Kubectl, KubectlError
 from eastgate.demonstrations.calls import Got
 from eastgate.demonstrations.scenes import GRPCCall, HTTPCall
 from eastgate.pods.names import BUNDLE
@@ -18,12 +19,8 @@ CLIENT = "client"
 """Namespace and pod that requests come from: no label, no sidecar."""
 
 
-class Kubectl(Protocol):
-    """``Node.kubectl``, or the same of a cluster that was given."""
-
-    def __call__(
-        self, *arguments: str, input: str | None = None, check: bool = True, timeout: float = 120.0  # noqa: A002
-    ) -> str: ...  # fmt: skip
+class NotReadyError(AssertionError):
+    """Something did not come up in time; the text has what its namespace says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +49,49 @@ class Cluster:
         items = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         self.kubectl("apply", "-f", "-", input=json.dumps(items))
 
-    def rolled_out(self, namespace: str, *workloads: str, seconds: int = 120) -> None:
-        """Wait until workloads (``deployment/NAME``) are complete. Where they do not get there: what the pods say."""
+    def rolled_out(self, namespace: str, *workloads: str, seconds: int = 180) -> None:
+        """Wait until workloads (``deployment/NAME``) are complete. Raises ``NotReadyError``."""
         for workload in workloads:
-            arguments = ("rollout", "status", "-n", namespace, workload, f"--timeout={seconds}s")
-            try:
-                self.kubectl(*arguments, timeout=seconds + 10)
-            except AssertionError as error:
-                raise AssertionError(f"{error}\n{self.describe(namespace)}") from None
+            self._await(namespace, "rollout", "status", workload, seconds=seconds)
+
+    def await_condition(self, namespace: str, what: str, condition: str = "Ready", seconds: int = 180) -> None:
+        """Wait for a condition of an object (``pod/NAME``). Raises ``NotReadyError``."""
+        self._await(namespace, "wait", what, f"--for=condition={condition}", seconds=seconds)
+
+    def _await(self, namespace: str, *arguments: str, seconds: int) -> None:
+        try:
+            self.kubectl(*arguments, "-n", namespace, f"--timeout={seconds}s", timeout=seconds + 30)
+        except KubectlError as error:
+            raise NotReadyError(f"{error}\n{self.describe(namespace)}") from None
+
+    def await_gone(self, namespace: str, selector: str = "", seconds: float = 120.0) -> None:
+        """Until no pod is left, those that are being deleted included."""
+        self.await_true(
+            lambda: not self.list_pods(namespace, selector), f"no pod {selector} in {namespace} any more", seconds
+        )
 
     def describe(self, namespace: str) -> str:
-        """Pods, the latest events and the last words of a namespace, for somebody who was not there."""
+        """Pods, the latest events and the last words of each container, for somebody who was not there."""
 
         def ask(*arguments: str) -> str:
-            return self.kubectl(*arguments, "-n", namespace, check=False)
+            try:
+                return self.kubectl(*arguments, "-n", namespace, check=False, timeout=30)
+            except KubectlError as error:
+                return f"{error}\n"
 
         said = [ask("get", "pods", "-o", "wide"), ask("get", "events", "--sort-by=.lastTimestamp")[-3000:]]
-        names = ask("get", "pods", "-o", "name").split()[:5]
-        return "\n".join([*said, *(f"{one}:\n{ask('logs', one, '--all-containers')[-1500:]}" for one in names)])
+        pods = [one for one in ask("get", "pods", "-o", "name").split() if one.startswith("pod/")][:5]
+        return "\n".join([*said, *(ask("logs", one, "--all-containers", "--prefix", "--tail=15") for one in pods)])
+
+    def list_pods(self, namespace: str, selector: str = "") -> list[dict[str, Any]]:
+        """All that there are."""
+        arguments = ("-l", selector) if selector else ()
+        found: list[dict[str, Any]] = self.get("pods", "-n", namespace, *arguments)["items"]
+        return found
 
     def pods(self, namespace: str, selector: str = "") -> list[dict[str, Any]]:
         """Pods that are not being deleted."""
-        arguments = ("-l", selector) if selector else ()
-        items = self.get("pods", "-n", namespace, *arguments)["items"]
-        return [one for one in items if "deletionTimestamp" not in one["metadata"]]
+        return [one for one in self.list_pods(namespace, selector) if "deletionTimestamp" not in one["metadata"]]
 
     def send(self, calls: Sequence[tuple[str, HTTPCall | GRPCCall]], *, await_open: bool = False) -> list[Answer]:
         """From the client pod, one after the other; each with ``host:port`` that it goes to. ``await_open``: once
@@ -99,15 +115,20 @@ class Cluster:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def await_true(
-        self, condition: Callable[[], object], what: str, seconds: float = 60.0, pause: float = 0.2
+        self, condition: Callable[[], object], what: str, seconds: float = 120.0, pause: float = 0.2
     ) -> float:
-        """Wait; returns how long it took."""
+        """Wait; returns how long it took. Where kubectl fails it is not so yet, and its words are in the error."""
         began = time.monotonic()
-        while not condition():
+        while True:
+            said = ""
+            try:
+                if condition():
+                    return time.monotonic() - began
+            except KubectlError as error:
+                said = f": {error}"
             if time.monotonic() - began > seconds:
-                raise AssertionError(f"not within {seconds:g} s: {what}")
+                raise AssertionError(f"not within {seconds:g} s: {what}{said}")
             time.sleep(pause)
-        return time.monotonic() - began
 
     def bundle(self, namespace: str) -> str:
         """The digest that the namespace's pods should be running."""
@@ -120,7 +141,7 @@ class Cluster:
         found: dict[str, Any] = json.loads(self.kubectl("get", "--raw", path))
         return found
 
-    def await_in_force(self, namespace: str, seconds: float = 60.0) -> float:
+    def await_in_force(self, namespace: str, seconds: float = 120.0) -> float:
         """Wait until every pod with a sidecar runs the namespace's bundle."""
 
         def in_force() -> bool:
@@ -133,7 +154,7 @@ class Cluster:
 
         return self.await_true(in_force, f"the bundle of {namespace} on every pod", seconds)
 
-    def await_programmed(self, namespace: str, kind: str, name: str, seconds: float = 60.0) -> float:
+    def await_programmed(self, namespace: str, kind: str, name: str, seconds: float = 120.0) -> float:
         """Wait until a policy's condition says that its pods have it."""
 
         def programmed() -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from e2e.cluster.cluster import CLIENT, SYSTEM, Cluster
 from e2e.cluster.identity import ALIASES
+from e2e.cluster.kubectl import SECONDS, KubectlError, run_kubectl
 from e2e.cluster.node import ROOT
 
 LOOK_UP = """
@@ -37,15 +38,10 @@ class GivenCluster:
     """kubectl from the path."""
 
     def kubectl(
-        self, *arguments: str, input: str | None = None, check: bool = True, timeout: float = 120.0  # noqa: A002
+        self, *arguments: str, input: str | None = None, check: bool = True, timeout: float = SECONDS  # noqa: A002
     ) -> str:  # fmt: skip
-        """Run it; returns what it printed, errors included where it may fail."""
-        done = subprocess.run(
-            ["kubectl", *arguments], input=input, capture_output=True, text=True, timeout=timeout, check=False
-        )
-        if check and done.returncode:
-            raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout if check else done.stdout + done.stderr
+        """As ``run_kubectl``."""
+        return run_kubectl(["kubectl"], arguments, input, check, timeout)
 
     def run_script(self, script: Path) -> None:
         """Run one that calls ``kubectl``."""
@@ -57,7 +53,7 @@ class GivenCluster:
             context = self.kubectl("config", "current-context").strip()
             version = self.kubectl("version", "--request-timeout=10s").strip().splitlines()[-1]
             there = self.kubectl("get", "namespace", SYSTEM, "--ignore-not-found", "-o", "name")
-        except (OSError, AssertionError, subprocess.TimeoutExpired) as error:
+        except (OSError, KubectlError) as error:
             raise GivenClusterError(f"KUBECONFIG is set, and its cluster does not answer: {error}") from None
         if there:
             raise GivenClusterError(

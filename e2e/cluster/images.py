@@ -17,6 +17,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import eastgate
@@ -48,14 +50,18 @@ class ImageError(Exception):
     """The images could not be built; the text says which part said what."""
 
 
-def prepare_images() -> Path:
-    """Build what is not there yet; returns a folder in OCI image layout with all of it."""
+@contextmanager
+def prepare_images() -> Iterator[Path]:
+    """Build what is not there yet; yields a folder in OCI image layout with all of it. For the block it stays as it is:
+    another checkout's tests would put theirs into it.
+    """
     if shutil.which("buildah") is None:
         raise ImageError("missing: buildah (apt-get install buildah mmdebstrap)")
-    if os.environ.get("EASTGATE_E2E_REUSE") == "1" and (CACHE / "layout" / "stamp").is_file():
-        return CACHE / "layout"  # For those who write tests.
     with hold(CACHE / "lock", "somebody else builds images"):
-        return _build_images()
+        if os.environ.get("EASTGATE_E2E_REUSE") == "1" and (CACHE / "layout" / "stamp").is_file():
+            yield CACHE / "layout"  # For those who write tests.
+        else:
+            yield _build_images()
 
 
 def _build_images() -> Path:
@@ -162,5 +168,6 @@ def run(*command: str | Path, check: bool = True, **environment: str) -> str:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m e2e.cluster.images FILE")
-    write_archive(prepare_images(), Path(sys.argv[1]))
+    with prepare_images() as images:
+        write_archive(images, Path(sys.argv[1]))
     print("\n".join(name for names in NAMES.values() for name in names))

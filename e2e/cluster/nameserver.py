@@ -95,8 +95,8 @@ def main(address: str, kubeconfig: str, *names: str) -> None:
         query, client = server.recvfrom(4096)
         try:
             server.sendto(answer(query, services, aliases), client)
-        except (IndexError, struct.error):
-            continue  # Not a question.
+        except (IndexError, struct.error, OSError):
+            continue  # Not a question, or nobody is there any more to hear the answer.
 
 
 if __name__ == "__main__":

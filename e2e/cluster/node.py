@@ -3,7 +3,8 @@
 Everything is real and built from its Go modules by ``hack/kubernetes/build``; pods get addresses from the bridge
 plugin, IPv4 and IPv6, Services work through kube-proxy's nftables mode, and their names through ``nameserver``. Needs
 root, runc, nftables, conntrack and iproute2. State is below one folder; ``stop`` ends every process and takes the
-namespace away.
+namespace away. Where the tests are killed the processes end with them: a kubelet that nobody knows of would end the
+pods of the next one.
 """
 
 from __future__ import annotations
@@ -22,17 +23,21 @@ from pathlib import Path
 from typing import IO
 
 from e2e.cluster.configuration import API_SERVER, IPV4, IPV6, Family, find_families, write_configuration
+from e2e.cluster.kubectl import SECONDS, run_kubectl
 from e2e.cluster.locks import hold
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-NEEDED = ("runc", "nft", "conntrack", "ip", "nsenter", "openssl")
-START_SECONDS = 120.0
+NEEDED = ("runc", "nft", "conntrack", "ip", "nsenter", "setpriv", "openssl")
+NEEDED_BYTES = 3 * 1024**3
+"""Of disk. A node with all of its images takes about 1 GB; a kubelet that runs out of disk evicts pods."""
+START_SECONDS = 300.0
+"""It takes 4 s. A machine that does nothing else for a while is no reason to fail."""
 LOCK = Path("/run/eastgate-node.lock")
 """Held while a node runs: two kubelets on one machine take each other's pods for orphans, and end them."""
 
 
 class NodeError(Exception):
-    """The node did not come up; the text says what is missing or which log to read."""
+    """The node did not come up; the text says what is missing, or has the last words of its logs."""
 
 
 def build(what: str) -> Path:
@@ -63,16 +68,10 @@ class Node:
         """A command inside the node's network. Not ``ip netns exec``: that would hide the cgroups."""
         return ["nsenter", f"--net=/run/netns/{self.namespace}", *map(str, command)]
 
-    def kubectl(self, *arguments: str, input: str | None = None, check: bool = True, timeout: float = 120.0) -> str:  # noqa: A002
-        """Run kubectl; returns what it printed, errors included where it may fail."""
-        command = self.enter(self.programs / "kubectl", "--kubeconfig", self.kubeconfig, *arguments)
-        done = subprocess.run(
-            command, input=input, capture_output=True, text=True, timeout=timeout, check=False,
-            env={**os.environ, "HOME": str(self.folder)},
-        )  # fmt: skip
-        if check and done.returncode:
-            raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout if check else done.stdout + done.stderr
+    def kubectl(self, *arguments: str, input: str | None = None, check: bool = True, timeout: float = SECONDS) -> str:  # noqa: A002
+        """As ``run_kubectl``."""
+        program = self.enter(self.programs / "kubectl", "--kubeconfig", self.kubeconfig)
+        return run_kubectl(program, arguments, input, check, timeout, {"HOME": str(self.folder)})
 
     def run_script(self, script: Path) -> None:
         """Run one that calls ``kubectl``."""
@@ -95,17 +94,20 @@ class Node:
     def load_images(self, archive: IO[bytes]) -> None:
         """Make the images of an archive available to pods (``imagePullPolicy: Never`` or ``IfNotPresent``)."""
         command = [str(self.runtime / "ctr"), "-a", str(self.folder / "containerd.sock"), "-n", "k8s.io"]
-        subprocess.run([*command, "images", "import", "-"], stdin=archive, check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run([*command, "images", "import", "-"], stdin=archive, capture_output=True, check=False)
+        if done.returncode:
+            raise NodeError(f"the images could not be loaded: {done.stderr.decode(errors='replace')[-2000:]}")
 
     # --- life --------------------------------------------------------------------------------------------------------
 
     def run(self, name: str, *command: str | Path) -> None:
-        """Start a process of the node; its log is ``NAME.log``."""
+        """Start a process of the node; its log is ``NAME.log``. It ends with the thread that calls this."""
         path = f"{self.runtime}:{self.programs}:{os.environ['PATH']}"
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                self.enter(*command), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+                ["setpriv", "--pdeathsig", "KILL", *self.enter(*command)], cwd=self.folder,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
 
     def start(self) -> None:
@@ -195,7 +197,7 @@ class Node:
         for _ in range(10):  # What was killed a moment ago may still be in one.
             for name in self._pod_networks():
                 subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
-            if not any(one.name.startswith("cni-") for one in Path("/run/netns").iterdir()):
+            if not list(Path("/run/netns").glob("cni-*")):
                 break
             time.sleep(0.3)
         subprocess.run(["ip", "netns", "delete", self.namespace], check=False, capture_output=True)
@@ -203,9 +205,10 @@ class Node:
     def _end_pods(self) -> None:
         """While containerd still runs: containers would outlive it and their shims."""
         command = [str(self.runtime / "ctr"), "-a", str(self.folder / "containerd.sock"), "-n", "k8s.io", "tasks"]
-        listed = subprocess.run([*command, "list", "-q"], capture_output=True, text=True, timeout=10, check=False)
-        for task in listed.stdout.split():
-            subprocess.run([*command, "kill", "-s", "SIGKILL", task], capture_output=True, timeout=10, check=False)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # The rest is to be ended all the same.
+            listed = subprocess.run([*command, "list", "-q"], capture_output=True, text=True, timeout=60, check=False)
+            for task in listed.stdout.split():
+                subprocess.run([*command, "kill", "-s", "SIGKILL", task], capture_output=True, timeout=60, check=False)
 
     def _pod_networks(self) -> list[str]:
         """The network plugin's namespaces in which nothing runs any more: another node may have some, too."""
@@ -216,22 +219,30 @@ class Node:
         names = [line.split()[0] for line in ask("list").splitlines() if line.startswith("cni-")]
         return [name for name in names if not ask("pids", name).strip()]
 
-    def await_true(self, condition: object, what: str, seconds: float = START_SECONDS) -> None:
-        """Wait for something of the node."""
-        assert callable(condition)
+    def await_true(self, condition: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:
+        """Wait for something of the node. Raises ``NodeError`` with the last words of its programs' logs."""
         deadline = time.monotonic() + seconds
         while not condition():
-            ended = [name for name, process in self.processes.items() if process.poll() is not None]
-            if ended or time.monotonic() > deadline:
-                logs = ", ".join(f"{self.folder}/{name}.log" for name in ended) or f"{self.folder}/*.log"
-                raise NodeError(f"{what}; see {logs}")
+            if (ended := self.ended) or time.monotonic() > deadline:
+                said = "\n".join(f"{name}: {self._last_words(name)}" for name in ended or self.processes)
+                raise NodeError(f"{what}; ended: {', '.join(ended) or 'none'}\n{said}")
             time.sleep(0.25)
+
+    @property
+    def ended(self) -> list[str]:
+        """Programs that ended by themselves."""
+        return [name for name, process in self.processes.items() if process.poll() is not None]
+
+    def _last_words(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")[-1500:].strip()
 
     # --- what it is made of ------------------------------------------------------------------------------------------
 
     def _make_network(self) -> None:
         def run(*command: str) -> None:
-            subprocess.run(command, check=True)
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise NodeError(f"{' '.join(command)}: {done.stderr.strip()}")
 
         run("ip", "netns", "add", self.namespace)
         commands = ["ip link set lo up", "ip link add br-node type bridge", "ip link set br-node up"]
@@ -254,11 +265,13 @@ class Node:
 
 @contextlib.contextmanager
 def run_node(folder: Path, namespace: str = "eastgate-node", aliases: tuple[str, ...] = ()) -> Iterator[Node]:
-    """A node for the block. Raises ``NodeError`` where something is missing."""
+    """A node for the block. Raises ``NodeError`` where something is missing or it does not come up."""
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing:
         raise NodeError(f"missing: {', '.join(missing)} (apt-get install runc nftables conntrack iproute2 openssl)")
     folder.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(folder).free) < NEEDED_BYTES:
+        raise NodeError(f"{folder} has {free / 1024**3:.1f} GB free, and a node needs {NEEDED_BYTES // 1024**3}")
     node = Node(folder.resolve(), build("node"), build("runtime"), namespace, aliases)
     with hold(LOCK, "another node runs on this machine"):
         try:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from e2e.cluster.cluster import Cluster
+from e2e.cluster.cluster import Cluster, NotReadyError
 from e2e.cluster.node import Node
 from e2e.cluster.traffic import Ask, await_outcome
 from e2e.cluster.workloads import APP, Objects, make_namespace, make_policy, make_token
-from eastgate.pods.names import BUNDLE_NAME, SIDECAR_CONTAINER
+from eastgate.pods.names import SIDECAR_CONTAINER
+
+LOG_SECONDS = 10.0
 
 
 class Place:
@@ -49,31 +51,24 @@ class Place:
         status = self.cluster.get("pod", pod, "-n", namespace or self.namespace)["status"]
         return [one["ip"] for one in status["podIPs"]]
 
-    def await_ready(self, name: str, seconds: int = 120) -> str:
+    def await_ready(self, name: str) -> str:
         """Wait for a pod; returns its address."""
-        arguments = ("-n", self.namespace, f"pod/{name}", "--for=condition=Ready", f"--timeout={seconds}s")
-        self.cluster.kubectl("wait", *arguments, timeout=seconds + 10)
+        self.cluster.await_condition(self.namespace, f"pod/{name}")
         found: str = self.cluster.get("pod", name, "-n", self.namespace)["status"]["podIP"]
         return found
 
-    def await_protected(self, address: str, seconds: float = 60.0) -> None:
-        """A token gets in and nothing else does."""
-        await_outcome(self.node, Ask("token", address, self.token), [200], seconds)
-        await_outcome(self.node, Ask("none", address), [401], 5)
+    def await_protected(self, address: str) -> None:
+        """Until a token gets in. Who has none is refused, and at no moment let in."""
+        await_outcome(self.node, Ask("token", address, self.token), [200])
+        await_outcome(self.node, Ask("none", address), [401], never=[200])
 
-    def await_bundle(self, seconds: float = 30.0) -> None:
+    def await_bundle(self) -> None:
         """Until the namespace has one: pods wait for it."""
-
-        def found() -> bool:
-            return "NotFound" not in self.kubectl("get", "configmap", BUNDLE_NAME, check=False)
-
-        self.cluster.await_true(found, f"a bundle for {self.namespace}", seconds)
+        self.cluster.await_true(lambda: self.cluster.bundle(self.namespace), f"a bundle for {self.namespace}")
 
     def container_processes(self, pod: str, container: str) -> list[int]:
         """The processes of a container, on this machine."""
-        status = self.cluster.get("pod", pod, "-n", self.namespace)["status"]
-        listed = status.get("initContainerStatuses", []) + status.get("containerStatuses", [])
-        identity = next(one["containerID"] for one in listed if one["name"] == container).partition("://")[2]
+        identity = self._find_status(pod, container)["containerID"].partition("://")[2]
         found = []
         for file in Path("/proc").glob("[0-9]*/cgroup"):
             try:
@@ -86,25 +81,46 @@ class Place:
     def kill(self, pod: str, container: str = SIDECAR_CONTAINER) -> float:
         """SIGKILL to all of a container's processes, as the kernel does when memory is short; returns the moment."""
         processes = self.container_processes(pod, container)
-        assert processes
+        assert processes, f"{container} of {pod} does not run: {self._find_status(pod, container)}"
         for process in processes:
-            os.kill(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # A probe's, which ended by itself.
+                os.kill(process, signal.SIGKILL)
         return time.monotonic()
 
     def restarts(self, pod: str, container: str) -> int:
-        """How often a container was started again."""
+        """How often a container was started again, as far as the kubelet has told."""
+        found: int = self._find_status(pod, container)["restartCount"]
+        return found
+
+    def log(self, pod: str, container: str, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+        """A container's records, once there are ``enough``: a line gets there some moments after it was written. After
+        ten seconds what there is, for the test to say what lacks.
+        """
+        deadline = time.monotonic() + LOG_SECONDS
+        while not enough(records := self.cluster.log(self.namespace, pod, container)):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+        return records
+
+    def _find_status(self, pod: str, container: str) -> dict[str, Any]:
         status = self.cluster.get("pod", pod, "-n", self.namespace)["status"]
         listed = status.get("initContainerStatuses", []) + status.get("containerStatuses", [])
-        return sum(one["restartCount"] for one in listed if one["name"] == container)
+        found: dict[str, Any] = next(one for one in listed if one["name"] == container)
+        return found
 
 
 @contextmanager
 def make_place(cluster: Cluster, node: Node, namespace: str, policy: Objects | None = None) -> Iterator[Place]:
     """The namespace for the block, with a policy that demands a token."""
     place = Place(cluster, node, namespace)
-    place.apply(make_namespace(namespace), policy or make_policy(namespace))
-    place.await_bundle()
     try:
+        place.apply(make_namespace(namespace), policy or make_policy(namespace))
+        place.await_bundle()
         yield place
+    except Exception as error:
+        if not isinstance(error, NotReadyError):
+            error.add_note(cluster.describe(namespace))
+        raise
     finally:
         cluster.kubectl("delete", "namespace", namespace, "--wait=false", check=False)

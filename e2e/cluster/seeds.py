@@ -24,12 +24,13 @@ from eastgate.demonstrations.stage import compare
 from eastgate.demonstrations.upstreams import Seen
 
 EXAMPLES = ROOT / "manifests" / "examples"
-LOG_SECONDS = 0.5
-"""How long a line takes at most from a container to its log."""
+LOG_SECONDS, MORE_SECONDS = 15.0, 0.5
+"""How long a line may take from a container to its log; and how long is waited for one that must not come."""
+UNLOGGED = "nothing was logged"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Example:
     """Where a scene is played: a folder of the examples, and what it makes."""
 
     folder: str
@@ -52,23 +53,23 @@ class Place:
 
 
 ENVOY_GATEWAY, GLOO = "securitypolicies.gateway.envoyproxy.io", "jwtpolicies.security.policy.gloo.solo.io"
-CLAIM_AUTHORIZATION = Place(
+CLAIM_AUTHORIZATION = Example(
     "claim-authorization", "claim-authorization", "backend", "backend", "backend:3000",
     (ENVOY_GATEWAY, "authorization-jwt-claim"),
 )  # fmt: skip
-HTTP = Place(
+HTTP = Example(
     "jwt-authentication/http", "jwt-http", "backend", "backend", "backend:3000", (ENVOY_GATEWAY, "jwt-example")
 )
-GRPC = Place("jwt-authentication/grpc", "jwt-grpc", "yages", "grpcsrv", "yages:9000", (ENVOY_GATEWAY, "jwt-example"))
-SELF_SIGNED = Place(
+GRPC = Example("jwt-authentication/grpc", "jwt-grpc", "yages", "grpcsrv", "yages:9000", (ENVOY_GATEWAY, "jwt-example"))
+SELF_SIGNED = Example(
     "jwt-authentication/self-signed", "jwt-self-signed", "backend", "backend", "backend:3000",
     (ENVOY_GATEWAY, "jwt-example"),
 )  # fmt: skip
-CLAIMS = Place("claims", "httpbin", "httpbin", "httpbin", "httpbin:8000", (GLOO, "jwt-policy"))
-EAST_WEST = Place("east-west", "httpbin", "httpbin", "httpbin", "httpbin:8000", (GLOO, "jwt-policy"))
+CLAIMS = Example("claims", "httpbin", "httpbin", "httpbin", "httpbin:8000", (GLOO, "jwt-policy"))
+EAST_WEST = Example("east-west", "httpbin", "httpbin", "httpbin", "httpbin:8000", (GLOO, "jwt-policy"))
 
 
-def list_scenes(material: Material, private: Authority) -> list[tuple[Place, Scene]]:
+def list_scenes(material: Material, private: Authority) -> list[tuple[Example, Scene]]:
     """In the order in which they can be played: two share a namespace, and one goes on where another ends."""
     return [
         (CLAIM_AUTHORIZATION, scenarios.claim_authorization(material)),
@@ -88,44 +89,64 @@ def with_key(material: Material, name: str) -> Material:
     return replace(material, local=read_private_key(pem))
 
 
-def apply_example(cluster: Cluster, place: Place) -> None:
-    """``kubectl apply -k``, and wait until the policy is in force on every pod."""
-    cluster.kubectl("apply", "-k", str(place.path))
+def apply_example(cluster: Cluster, example: Example) -> None:
+    """``kubectl apply -k``, no more."""
+    cluster.kubectl("apply", "-k", str(example.path))
 
 
-def await_example(cluster: Cluster, place: Place) -> None:
+def await_example(cluster: Cluster, example: Example) -> None:
     """Until the app is ready and the policy in force on its pods."""
-    cluster.rolled_out(place.namespace, f"deployment/{place.deployment}")
-    cluster.await_programmed(place.namespace, *place.policy)
+    cluster.rolled_out(example.namespace, f"deployment/{example.deployment}")
+    cluster.await_programmed(example.namespace, *example.policy)
 
 
-def remove_example(cluster: Cluster, place: Place) -> None:
+def remove_example(cluster: Cluster, example: Example) -> None:
     """With its namespace."""
-    cluster.kubectl("delete", "-k", str(place.path), "--wait=true", "--timeout=90s", timeout=100)
+    cluster.kubectl("delete", "-k", str(example.path), "--wait=true", "--timeout=180s", timeout=200)
 
 
-def put_authority(cluster: Cluster, place: Place, pem: str) -> None:
+def put_authority(cluster: Cluster, example: Example, pem: str) -> None:
     """The seed: "create a ConfigMap with the CA of the JWKS server". Returns when it is in force."""
-    before = cluster.bundle(place.namespace)
-    metadata = {"name": "remote-jwks-server-ca", "namespace": place.namespace}
+    before = cluster.bundle(example.namespace)
+    metadata = {"name": "remote-jwks-server-ca", "namespace": example.namespace}
     cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"ca.crt": pem}})
-    cluster.await_true(lambda: cluster.bundle(place.namespace) != before, "the bundle has the new CA")
-    cluster.await_in_force(place.namespace)
+    cluster.await_true(lambda: cluster.bundle(example.namespace) != before, "the bundle has the new CA")
+    cluster.await_in_force(example.namespace)
 
 
-def play(cluster: Cluster, place: Place, scene: Scene) -> Iterator[Result]:
-    """Send a scene's requests from the client pod; compare each answer, and what was seen and logged meanwhile."""
-    answers = cluster.send([(place.address, step.call) for step in scene.steps], await_open=True)
-    time.sleep(LOG_SECONDS)
-    pod = f"deployment/{place.deployment}"
-    seen = cluster.log(place.namespace, pod, place.container)
-    decided = cluster.log(place.namespace, pod, "eastgate-sidecar")
-    decided = [record for record in decided if record.get("event") == "decision"][-len(answers) :]
+def play(cluster: Cluster, example: Example, scene: Scene) -> list[Result]:
+    """Send a scene's requests from the client pod; compare each answer, and what was seen and logged meanwhile.
+
+    The answers are what they are. What a log lacks it may have some moments later, so that is looked up again.
+    """
+    before = len(list_decisions(cluster, example))
+    answers = cluster.send([(example.address, step.call) for step in scene.steps], await_open=True)
+    deadline = time.monotonic() + LOG_SECONDS
+    while time.monotonic() < deadline:
+        if all(one.passed and one.why != UNLOGGED for one in compare_logs(cluster, example, scene, answers, before)):
+            break
+        time.sleep(0.2)
+    time.sleep(MORE_SECONDS)
+    return list(compare_logs(cluster, example, scene, answers, before))
+
+
+def list_decisions(cluster: Cluster, example: Example) -> list[dict[str, object]]:
+    """What the sidecar has decided so far."""
+    records = cluster.log(example.namespace, f"deployment/{example.deployment}", "eastgate-sidecar")
+    return [record for record in records if record.get("event") == "decision"]
+
+
+def compare_logs(
+    cluster: Cluster, example: Example, scene: Scene, answers: list[Answer], before: int
+) -> Iterator[Result]:
+    """A result for each answer, as far as the logs tell. ``before`` is how many decisions are not of these."""
+    seen = cluster.log(example.namespace, f"deployment/{example.deployment}", example.container)
+    decided = list_decisions(cluster, example)[before:][-len(answers) :]
     keys = cluster.log(IDENTITY, "deployment/keys", "keys")
     for number, (step, answer) in enumerate(zip(scene.steps, answers, strict=True)):
         arrived = list_arrived(seen, answer)
         problems = list(compare(step.expected, answer.got, arrived))
-        reason = str(decided[number].get("reason")) if number < len(decided) else "nothing was logged"
+        reason = str(decided[number].get("reason")) if number < len(decided) else UNLOGGED
         if step.expected.reason is not None and reason != step.expected.reason:
             problems.append(f"reason: expected {step.expected.reason}, got {reason}")
         if step.expected.key_answers is not None:

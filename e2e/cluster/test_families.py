@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from e2e.cluster.cluster import CLIENT
 from e2e.cluster.configuration import IPV6
 from e2e.cluster.conftest import Installation, Tell
 from e2e.cluster.places import Place, make_place
-from e2e.cluster.traffic import Ask, ask_once
+from e2e.cluster.traffic import Ask, ask_once, await_outcome
 from e2e.cluster.workloads import APP, PORT, STRANGER, make_pod, make_service, make_token
 from eastgate.demonstrations.scenes import HTTPCall
 from eastgate.pods.names import INBOUND_PORT, OUTBOUND_PORT, SIDECAR_CONTAINER
@@ -35,6 +36,8 @@ def place(installation: Installation) -> Iterator[Place]:
         services = (make_service(NAMESPACE, families=("IPv4", "IPv6")), make_service(NAMESPACE, "six", ("IPv6",)))
         place.apply(*services, make_pod(NAMESPACE, APP, ports))
         place.await_protected(place.await_ready(APP))
+        for address in (*find_service(place), *find_service(place, "six")):  # kube-proxy learns of the pod later.
+            await_outcome(place.node, Ask("service", address, place.token, port=80), [200])
         yield place
 
 
@@ -67,11 +70,17 @@ def test_every_address_demands_a_token(place: Place, tell: Tell) -> None:
     assert statuses == {
         f"/{way}/{name}": {"none": 401, "token": 200, "forged": 401}[name] for way in ways for name in tokens
     }
-    seen = [one["seen"][1] for one in place.cluster.log(NAMESPACE, APP, APP) if "seen" in one]
-    assert sorted(one for one in seen if one in asked) == sorted(f"/{way}/token" for way in ways)
-    records = place.cluster.log(NAMESPACE, APP, SIDECAR_CONTAINER)
-    peers = {one["path"]: one["peer"] for one in records if one.get("event") == "decision" and one["path"] in asked}
+
+    def find_peers(records: list[dict[str, Any]]) -> dict[str, str]:
+        return {one["path"]: one["peer"] for one in records if one.get("event") == "decision" and one["path"] in asked}
+
+    def find_seen(records: list[dict[str, Any]]) -> list[str]:
+        return sorted(one["seen"][1] for one in records if "seen" in one and one["seen"][1] in asked)
+
+    peers = find_peers(place.log(APP, SIDECAR_CONTAINER, lambda records: len(find_peers(records)) == len(asked)))
     assert peers == {f"/{way}/{name}": peer for way, (_, peer) in ways.items() for name in tokens}
+    seen = find_seen(place.log(APP, APP, lambda records: len(find_seen(records)) >= len(ways)))
+    assert seen == sorted(f"/{way}/token" for way in ways)
     tell(f"{len(calls)} requests to addresses of both families: each refused or let in as its token says")
     tell(f"the log has the client's own address, as {peers['/service-6/none']} through {service[1]}")
 
@@ -85,7 +94,7 @@ def test_the_sidecars_own_ports_cannot_be_dialled(place: Place) -> None:
 
 def test_an_opaque_and_an_excluded_port(place: Place) -> None:
     def greet(address: str) -> bytes:
-        with socket.create_connection((address, OPAQUE), timeout=5) as connection:
+        with socket.create_connection((address, OPAQUE), timeout=20) as connection:
             greeting = connection.recv(100)
             connection.sendall(b"ping")
             return greeting + connection.recv(100)

@@ -26,7 +26,7 @@ from e2e.cluster.workloads import (
 )
 from eastgate.pods.names import SIDECAR_CONTAINER
 
-pytestmark = pytest.mark.timeout(300, func_only=True)
+pytestmark = pytest.mark.timeout(600, func_only=True)
 AWAY_SECONDS = float(os.environ.get("EASTGATE_E2E_AWAY_SECONDS", "10"))
 """How long the control plane is away; 600 for the whole story."""
 BACK_SECONDS = 5.0
@@ -86,7 +86,10 @@ def test_a_killed_sidecar_refuses_until_it_is_back(place: Place, tell: Tell) -> 
         place.await_ready(name)
     seconds = [kill_and_watch(place, name, tell) for name in pods]
     kill_and_watch(place, pods[0], tell)
-    assert [place.restarts(name, SIDECAR_CONTAINER) for name in pods] == [2] + [1] * (KILLS - 1)
+    wanted = [2] + [1] * (KILLS - 1)
+    place.cluster.await_true(
+        lambda: [place.restarts(name, SIDECAR_CONTAINER) for name in pods] == wanted, f"restarts {wanted}", 30
+    )
     place.kubectl("delete", "pod", *pods, "--wait=false")
     assert max(seconds) < BACK_SECONDS, seconds
 
@@ -110,7 +113,7 @@ def test_audit_becomes_enforce_by_annotation_on_the_running_pod(place: Place, te
 
     def annotate(value: str) -> float:
         place.kubectl("annotate", "pod", name, f"eastgate.dev/mode={value}", "--overwrite")
-        return await_outcome(place.node, Ask("none", address), [200 if value == "audit" else 401], 10)
+        return await_outcome(place.node, Ask("none", address), [200 if value == "audit" else 401])
 
     figures = [(annotate("audit"), annotate("enforce")) for _ in range(3)]
     tell(
@@ -126,13 +129,20 @@ def test_audit_becomes_enforce_by_annotation_on_the_running_pod(place: Place, te
 def test_the_kubelet_restarts(place: Place, tell: Tell) -> None:
     name, address = place.pod()["metadata"]["name"], place.addresses()[0]
     before = place.restarts(name, SIDECAR_CONTAINER)
+
+    def find_lease() -> str:
+        return place.cluster.kubectl("get", "lease", "-n", "kube-node-lease", "-o", "jsonpath={..renewTime}")
+
     with Traffic(place.node, ask_both(place, address), rate=40) as traffic:
         traffic.wait(20)
         place.node.end("kubelet")
         time.sleep(2)
+        told = find_lease()
         place.node.start_kubelet()
+        # For as long as nobody misses it the node is Ready without a kubelet, too.
+        place.cluster.await_true(lambda: find_lease() != told, "the kubelet renews its node's lease")
         place.node.await_true(lambda: " Ready " in place.cluster.kubectl("get", "nodes"), "Ready again")
-        time.sleep(5)
+        time.sleep(5)  # What it may do to running pods it does now.
     tell(f"kubelet restarted: {dict(traffic.count('token'))} with a token, {dict(traffic.count('none'))} without")
     assert set(traffic.count("token")) == {200}
     assert set(traffic.count("none")) == {401}
@@ -148,10 +158,10 @@ def test_the_label_goes_and_what_runs_stays_protected(place: Place, tell: Tell) 
         # And back: a change while it was away is caught up with.
         place.apply(make_policy(place.namespace, values=["a"]))
         place.apply(make_namespace(place.namespace))
-        await_outcome(place.node, Ask("a", address, make_token(org="a")), [200], 20)
-        await_outcome(place.node, Ask("token", address, place.token), [403], 20)
+        await_outcome(place.node, Ask("a", address, make_token(org="a")), [200])
+        await_outcome(place.node, Ask("token", address, place.token), [403])
     place.apply(make_policy(place.namespace))
-    await_outcome(place.node, Ask("token", address, place.token), [200], 20)
+    await_outcome(place.node, Ask("token", address, place.token), [200])
     tell(f"label removed and set again: {dict(traffic.count('none'))} without a token")
     assert set(traffic.count("none")) == {401}
 
@@ -167,7 +177,7 @@ def test_the_key_server_goes(installation: Installation, node: Node, tell: Tell)
         address = place.await_ready("early")
         place.await_protected(address)
         cluster.kubectl("scale", "-n", "identity", "deployment/keys", "--replicas=0")
-        cluster.kubectl("wait", "-n", "identity", "pod", "-l", "app=keys", "--for=delete", "--timeout=30s", check=False)
+        cluster.await_gone("identity", "app=keys")
         try:
             place.apply(make_pod("keys-gone", "late"))
             with Traffic(node, ask_both(place, address), rate=40) as traffic:
@@ -189,7 +199,7 @@ def test_the_key_server_goes(installation: Installation, node: Node, tell: Tell)
         await_outcome(node, Ask("token", late, place.token), [200], 60)
 
 
-@pytest.mark.timeout(300 + 3 * AWAY_SECONDS, func_only=True)
+@pytest.mark.timeout(600 + 3 * AWAY_SECONDS, func_only=True)
 def test_the_control_plane_goes(place: Place, tell: Tell) -> None:
     """Running pods do not notice. What was admitted before starts protected; what comes now is refused, and comes by
     itself when the webhook is back.
@@ -200,18 +210,17 @@ def test_the_control_plane_goes(place: Place, tell: Tell) -> None:
     place.apply(waiting, make_deployment(namespace, name=NUDGED))
     cluster.rolled_out(namespace, f"deployment/{NUDGED}")
     scale = ("scale", "-n", SYSTEM)
-    gone = ("wait", "-n", SYSTEM, "pod", "--for=delete", "--timeout=60s")
     workloads = ("deployment/eastgate-webhook", "deployment/eastgate-controller")
     with Traffic(place.node, ask_both(place, address), rate=40) as traffic:
         try:
             # The controller alone: pods are admitted, injected and start with the bundle that there is.
             cluster.kubectl(*scale, workloads[1], "--replicas=0")
-            cluster.kubectl(*gone, "-l", "app.kubernetes.io/name=eastgate-controller")
+            cluster.await_gone(SYSTEM, "app.kubernetes.io/name=eastgate-controller")
             place.apply(make_pod(namespace, "controllerless"))
             place.await_protected(place.await_ready("controllerless"))
             # All of it.
             cluster.kubectl(*scale, *workloads, "--replicas=0")
-            cluster.kubectl(*gone, "--all")
+            cluster.await_gone(SYSTEM)
             away = time.monotonic()
             assert not try_to_create(place)
             place.kubectl("scale", f"deployment/{APP}", f"deployment/{NUDGED}", "--replicas=2")
@@ -263,12 +272,12 @@ def test_the_webhook_is_killed(place: Place, tell: Tell) -> None:
 
     def measure_return() -> float:
         began, refused = time.monotonic(), False
-        while (seconds := time.monotonic() - began) < 60:
+        while (seconds := time.monotonic() - began) < 180:
             created = try_to_create(place)
             refused = refused or not created
             if created and (refused or seconds > 3):
                 return seconds if refused else 0.0  # Back before anybody could ask.
-        raise AssertionError("the webhook is not back")
+        raise AssertionError(f"the webhook is not back:\n{place.cluster.describe(SYSTEM)}")
 
     for pod in place.cluster.pods(SYSTEM, label):
         system.kill(pod["metadata"]["name"], "webhook")

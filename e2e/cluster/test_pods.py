@@ -55,7 +55,7 @@ class Watcher:
         self._ended.set()
         self._thread.join()
 
-    def await_allowed(self, seconds: float = 60.0) -> None:
+    def await_allowed(self, seconds: float = 120.0) -> None:
         """Until a token gets in, or anybody."""
         deadline = time.monotonic() + seconds
         while not self.allowed:
@@ -114,7 +114,8 @@ def test_a_new_pod_is_never_reachable_unprotected(place: Place, tell: Tell, mode
 
 def test_what_the_sidecar_adds_to_a_start(place: Place, tell: Tell) -> None:
     """The same pod with and without, from its addresses to its first answer; and what of that is our own programs'."""
-    figures: dict[str, list[float]] = {"with": [], "without": []}
+    # The events of the first, which are not looked at, come while the stream of them is still being opened.
+    figures: dict[str, list[float]] = {"without": [], "with": []}
     parts, turns = [], 5
     with follow_runtime(place.node) as file:
         for turn in range(turns):
@@ -128,6 +129,7 @@ def test_what_the_sidecar_adds_to_a_start(place: Place, tell: Tell) -> None:
                 watcher.await_allowed()
                 figures[kind].append(watcher.allowed - watcher.addressed)
                 if kind == "with":
+                    place.await_ready("start")  # The kubelet has told which containers these are.
                     found = place.pod("app=start")
                     parts.append(measure_parts(place, found, file, watcher.addressed, watcher.allowed))
                 place.kubectl("delete", "pod", "start", "--wait=true")
@@ -141,7 +143,7 @@ def test_what_the_sidecar_adds_to_a_start(place: Place, tell: Tell) -> None:
     tell(f"the sidecar adds {added:.2f} s (median), {ours:.2f} s of them ours; the parts of a start (medians):")
     for line in lines:
         tell(line)
-    assert ours < OUR_SECONDS
+    assert ours < OUR_SECONDS, lines
 
 
 def test_a_job_finishes(place: Place, tell: Tell) -> None:
@@ -156,7 +158,7 @@ def test_a_job_finishes(place: Place, tell: Tell) -> None:
     }
     began = time.monotonic()
     place.apply(job)
-    place.kubectl("wait", "job/job", "--for=condition=Complete", "--timeout=60s")
+    place.cluster.await_condition(NAMESPACE, "job/job", "Complete")
     tell(f"a Job with a native sidecar: complete after {time.monotonic() - began:.1f} s")
     assert place.kubectl("logs", "job/job", "-c", APP).strip() == "done"
 

@@ -13,7 +13,7 @@ import pytest
 
 from e2e.cluster.conftest import Installation, Tell
 from e2e.cluster.places import Place, make_place
-from e2e.cluster.workloads import APP, PORT, make_pod
+from e2e.cluster.workloads import APP, PATIENT, PORT, make_pod
 from eastgate.demonstrations.scenes import HTTPCall
 from eastgate.pods.names import ADMIN_PORT, APP_HOOK_PATH, HOOK_TOKEN_HEADER, SIDECAR_CONTAINER
 
@@ -39,8 +39,13 @@ def place(installation: Installation) -> Iterator[Place]:
 
 
 def http_get(path: str, port: int | str = "http", **more: object) -> dict[str, Any]:
-    """A probe each second, or a hook."""
+    """A hook, or what a probe asks."""
     return {"httpGet": {"path": path, "port": port, **more}}
+
+
+def each_second(asks: dict[str, Any]) -> dict[str, Any]:
+    """A probe."""
+    return {**asks, "periodSeconds": 1, **PATIENT}
 
 
 def is_ready(place: Place, pod: str) -> bool:
@@ -50,31 +55,51 @@ def is_ready(place: Place, pod: str) -> bool:
     return found
 
 
+def await_unwell(place: Place, pod: str) -> None:
+    """Until the kubelet has said of the app that its probe failed."""
+    selector = f"involvedObject.name={pod},involvedObject.fieldPath=spec.containers{{{APP}}},reason=Unhealthy"
+    place.cluster.await_true(
+        lambda: place.cluster.get("events", "-n", NAMESPACE, "--field-selector", selector)["items"], f"{pod} unwell"
+    )
+
+
 def list_seen(place: Place, pod: str) -> list[tuple[str, str]]:
     """Each request that the app saw: its path, and where it came from."""
     return [(one["seen"][1], one["source"]) for one in place.cluster.log(NAMESPACE, pod, APP) if "seen" in one]
+
+
+def await_asked(place: Place, pod: str, *paths: str) -> None:
+    """Until the app was asked for each of them, and that again: the first answer has been dealt with."""
+
+    def asked() -> bool:
+        seen = [path for path, _ in list_seen(place, pod)]
+        return all(seen.count(path) > 1 for path in paths)
+
+    place.cluster.await_true(asked, f"{pod} is asked for {', '.join(paths)}")
 
 
 def test_probes_of_every_kind(place: Place, tell: Tell) -> None:
     pod = make_pod(
         NAMESPACE,
         "every",
-        startupProbe={"grpc": {"port": 9000}, "periodSeconds": 1, "failureThreshold": 30},
-        readinessProbe={**http_get("/status/200"), "periodSeconds": 1},
-        livenessProbe={"tcpSocket": {"port": 3000}, "periodSeconds": 1},
+        startupProbe={**each_second({"grpc": {"port": 9000}}), "failureThreshold": 120},
+        readinessProbe=each_second(http_get("/status/200")),
+        livenessProbe=each_second({"tcpSocket": {"port": 3000}}),
     )
-    unwell = make_pod(NAMESPACE, "unwell", readinessProbe={**http_get("/status/500"), "periodSeconds": 1})
-    silent = make_pod(NAMESPACE, "silent", readinessProbe={"tcpSocket": {"port": 4444}, "periodSeconds": 1})
-    commanded = make_pod(NAMESPACE, "commanded", readinessProbe={"exec": {"command": ["true"]}, "periodSeconds": 1})
+    unwell = make_pod(NAMESPACE, "unwell", readinessProbe=each_second(http_get("/status/500")))
+    silent = make_pod(NAMESPACE, "silent", readinessProbe=each_second({"tcpSocket": {"port": 4444}}))
+    commanded = make_pod(NAMESPACE, "commanded", readinessProbe=each_second({"exec": {"command": ["true"]}}))
     place.apply(pod, unwell, silent, commanded)
     address = place.await_ready("every")
     place.await_ready("commanded")
     place.await_protected(address)
-    time.sleep(4)
+    await_asked(place, "unwell", "/status/500")
+    await_unwell(place, "silent")
+    time.sleep(4)  # Long enough for some more of each.
     ready = {name: is_ready(place, name) for name in ("every", "unwell", "silent")}
     assert ready == {"every": True, "unwell": False, "silent": False}
     assert place.restarts("every", APP) == 0
-    assert "/status/200" in dict(list_seen(place, "every"))
+    assert {"/status/200"} <= {path for path, _ in list_seen(place, "every")}
     tell(f"probes on a real kubelet: http, tcp, grpc and exec as their authors meant: {json.dumps(ready)}")
     place.kubectl("delete", "pod", "every", "unwell", "silent", "commanded", "--wait=false")
 
@@ -82,11 +107,11 @@ def test_probes_of_every_kind(place: Place, tell: Tell) -> None:
 def test_https_probes_of_an_app_that_signs_for_itself(place: Place, tell: Tell) -> None:
     """As the kubelet does it the certificate is not looked at. What others send to that port never gets to the app."""
     probes = {
-        "startupProbe": {**http_get("/start", TLS_PORT, scheme="HTTPS"), "periodSeconds": 1, "failureThreshold": 30},
-        "readinessProbe": {**http_get("/ready", TLS_PORT, scheme="HTTPS"), "periodSeconds": 1},
-        "livenessProbe": {**http_get("/live", TLS_PORT, scheme="HTTPS"), "periodSeconds": 1, "failureThreshold": 1},
+        "startupProbe": {**each_second(http_get("/start", TLS_PORT, scheme="HTTPS")), "failureThreshold": 120},
+        "readinessProbe": each_second(http_get("/ready", TLS_PORT, scheme="HTTPS")),
+        "livenessProbe": {**each_second(http_get("/live", TLS_PORT, scheme="HTTPS")), "failureThreshold": 1},
     }
-    unwell = {"readinessProbe": {**http_get("/status/503", TLS_PORT, scheme="HTTPS"), "periodSeconds": 1}}
+    unwell = {"readinessProbe": each_second(http_get("/status/503", TLS_PORT, scheme="HTTPS"))}
     place.apply(
         make_pod(NAMESPACE, "secure", env=SECURE, **probes), make_pod(NAMESPACE, "unwell-secure", env=SECURE, **unwell)
     )
@@ -97,7 +122,7 @@ def test_https_probes_of_an_app_that_signs_for_itself(place: Place, tell: Tell) 
         import socket
 
         context = ssl._create_unverified_context()
-        with socket.create_connection((address, TLS_PORT), timeout=5) as plain:
+        with socket.create_connection((address, TLS_PORT), timeout=20) as plain:
             try:
                 with context.wrap_socket(plain) as secure:
                     secure.sendall(b"GET /dialled HTTP/1.1\r\nHost: app\r\n\r\n")
@@ -106,13 +131,15 @@ def test_https_probes_of_an_app_that_signs_for_itself(place: Place, tell: Tell) 
                 return f"refused: {type(error).__name__}"
 
     said = place.node.call(dial)
-    time.sleep(2)
+    await_asked(place, "unwell-secure", "/status/503")
+    await_asked(place, "secure", "/ready", "/live")
+    time.sleep(2)  # For what must not get there.
     assert said.startswith("refused"), said
     assert is_ready(place, "secure")
     assert not is_ready(place, "unwell-secure")
     assert place.restarts("secure", APP) == 0
     paths = {path for path, _ in list_seen(place, "secure")}
-    assert {"/start", "/ready", "/live"} <= paths
+    assert "/start" in paths
     assert "/dialled" not in paths
     # The kubelet asks the sidecar; whatever the app sees, broken handshakes as well, comes from its own pod.
     sources = {one["source"] for one in place.cluster.log(NAMESPACE, "secure", APP) if "source" in one}
@@ -139,7 +166,8 @@ def test_hooks_run_for_the_kubelet_and_for_nobody_else(place: Place, tell: Tell)
     }
     after["lifecycle"] = {"postStart": http_get("/hello?from=hook", PORT, httpHeaders=headers)}
     pod["spec"]["containers"].append(after)
-    pod["spec"]["terminationGracePeriodSeconds"] = 3
+    # It is used up, because ``sleep`` ends for no signal: time enough for the hook, and for whoever reads the log.
+    pod["spec"]["terminationGracePeriodSeconds"] = 10
     place.apply(pod)
     address = place.await_ready("hooks")
     place.await_protected(address)
@@ -157,19 +185,19 @@ def test_hooks_run_for_the_kubelet_and_for_nobody_else(place: Place, tell: Tell)
     assert told["x-author"] == "says"
     assert HOOK_TOKEN_HEADER.lower() not in told
     log = follow_to_the_end(place, "hooks")
-    last = [(one["seen"][1], one["source"]) for one in log if "seen" in one and one["seen"][1] in ("/bye", "/hello")]
-    assert [path for path, _ in last] == ["/bye"]
+    hooked = [one["seen"][1] for one in log if "seen" in one and one["seen"][1].startswith(("/hello", "/bye"))]
+    assert hooked == ["/hello?from=hook", "/bye"]
     tell("hooks on a real kubelet: postStart over http and preStop over https ran once each; strangers were refused")
 
 
 def follow_to_the_end(place: Place, pod: str) -> list[dict[str, Any]]:
     """Delete a pod; returns the app's records up to its very last."""
     text: list[str] = []
-    reader = threading.Thread(target=lambda: text.append(place.kubectl("logs", "-f", pod, "-c", APP)))
+    reader = threading.Thread(target=lambda: text.append(place.kubectl("logs", "-f", pod, "-c", APP)), daemon=True)
     reader.start()
     time.sleep(0.5)
     place.kubectl("delete", "pod", pod)
-    reader.join(30)
+    reader.join(60)
     assert text, "the log did not end with the pod"
     return [json.loads(line) for line in text[0].splitlines() if line.startswith("{")]
 

@@ -22,7 +22,7 @@ def test_no_request_is_lost(installation: Installation, tell: Tell) -> None:
         pytest.skip("NOT TESTED: needs the node's own network, and KUBECONFIG names a cluster")
     with make_place(cluster, node, NAMESPACE) as place:
         # As any app that is rolled over without loss has it: Services learn of the end some moments after the pod.
-        lifecycle = {"preStop": {"sleep": {"seconds": 5}}}
+        lifecycle = {"preStop": {"sleep": {"seconds": 10}}}
         quiet = [{"name": "QUIET", "value": "1"}]
         place.apply(make_service(NAMESPACE), make_deployment(NAMESPACE, REPLICAS, lifecycle=lifecycle, env=quiet))
         cluster.rolled_out(NAMESPACE, f"deployment/{APP}")
@@ -35,8 +35,8 @@ def test_no_request_is_lost(installation: Installation, tell: Tell) -> None:
             place.kubectl("rollout", "restart", f"deployment/{APP}")
             cluster.rolled_out(NAMESPACE, f"deployment/{APP}")
             took = time.monotonic() - began
-            cluster.await_true(lambda: len(cluster.pods(NAMESPACE)) == REPLICAS, "only new pods")
-            time.sleep(8)  # The last old one drains.
+            # The last old one drains.
+            cluster.await_true(lambda: len(cluster.list_pods(NAMESPACE)) == REPLICAS, "only new pods")
         seconds = time.monotonic() - traffic.began
         slowest = max(one.answered - one.sent for one in traffic.samples)
     outcomes = traffic.count()

@@ -23,23 +23,23 @@ def results(installation: Installation, tell: Tell) -> list[Result]:
     if installation.node is None:
         check_names(cluster)
     scenes = seeds.list_scenes(installation.material, installation.private)
-    for place in (seeds.CLAIM_AUTHORIZATION, seeds.HTTP, seeds.GRPC, seeds.SELF_SIGNED, seeds.CLAIMS):
-        seeds.apply_example(cluster, place)
-        applied.add(place)
-    for place, scene in scenes:
-        if place not in applied:
+    for example in (seeds.CLAIM_AUTHORIZATION, seeds.HTTP, seeds.GRPC, seeds.SELF_SIGNED, seeds.CLAIMS):
+        seeds.apply_example(cluster, example)
+        applied.add(example)
+    for example, scene in scenes:
+        if example not in applied:
             seeds.remove_example(cluster, seeds.CLAIMS)
-            seeds.apply_example(cluster, place)
-        seeds.await_example(cluster, place)
+            seeds.apply_example(cluster, example)
+        seeds.await_example(cluster, example)
         if scene.keys == "private":
-            seeds.put_authority(cluster, place, installation.private.pem)
-        for result in seeds.play(cluster, place, scene):
+            seeds.put_authority(cluster, example, installation.private.pem)
+        for result in seeds.play(cluster, example, scene):
             found.append(result)
             tell(f"{'ok  ' if result.passed else 'FAIL'} {scene.seed} {scene.title}: {result.step.says}: {result.got}")
             for problem in result.problems:
                 tell(f"     {problem}")
-    for place in (seeds.CLAIM_AUTHORIZATION, seeds.HTTP, seeds.GRPC, seeds.SELF_SIGNED, seeds.EAST_WEST):
-        cluster.kubectl("delete", "namespace", place.namespace, "--wait=false")
+    for example in (seeds.CLAIM_AUTHORIZATION, seeds.HTTP, seeds.GRPC, seeds.SELF_SIGNED, seeds.EAST_WEST):
+        cluster.kubectl("delete", "namespace", example.namespace, "--wait=false")
     return found
 
 

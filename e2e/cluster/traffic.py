@@ -69,9 +69,13 @@ def ask_once(node: Node, what: Ask, timeout: float = TIMEOUT_SECONDS) -> Outcome
     return node.call(lambda: ask(what, timeout=timeout)).outcome
 
 
-def await_outcome(node: Node, what: Ask, wanted: Iterable[Outcome], seconds: float = 60.0) -> float:
-    """Ask again and again; returns how long it took. Answers other than the wanted ones are only waited out."""
-    accepted = set(wanted)
+def await_outcome(
+    node: Node, what: Ask, wanted: Iterable[Outcome], seconds: float = 60.0, never: Iterable[Outcome] = ()
+) -> float:
+    """Ask again and again; returns how long it took. Answers other than the wanted ones are waited out, but for those
+    that must ``never`` be given.
+    """
+    accepted, refused = set(wanted), set(never)
 
     def work() -> float:
         began = time.monotonic()
@@ -80,8 +84,10 @@ def await_outcome(node: Node, what: Ask, wanted: Iterable[Outcome], seconds: flo
             sample = ask(what, timeout=1.0)
             if sample.outcome in accepted:
                 return sample.answered - began
+            assert sample.outcome not in refused, f"{what.name} of {what.host}: {sample.outcome}"
             time.sleep(0.02)
-        raise AssertionError(f"{what.name}: not {accepted} within {seconds:g} s, but {sample and sample.outcome}")
+        said = sample and sample.outcome
+        raise AssertionError(f"{what.name} of {what.host}: not {accepted} within {seconds:g} s, but {said}")
 
     return node.call(work)
 
@@ -117,10 +123,11 @@ class Traffic:
         for future in self._futures:
             future.result()
 
-    def wait(self, count: int, seconds: float = 30.0) -> None:
+    def wait(self, count: int, seconds: float = 60.0) -> None:
         """Until so many have been answered in all."""
         deadline = time.monotonic() + seconds
-        while len(self.samples) < count and time.monotonic() < deadline:
+        while len(self.samples) < count:
+            assert time.monotonic() < deadline, f"{count} answers within {seconds:g} s: {self.count()}"
             time.sleep(0.01)
 
     def count(self, name: str | None = None, since: float = 0.0) -> Counter[Outcome]:

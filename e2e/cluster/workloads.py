@@ -13,6 +13,9 @@ ISSUER = "https://issuer.example.com"
 KEY: SigningKey = generate_key("EC", "main")
 STRANGER: SigningKey = generate_key("EC", "main")
 
+PATIENT = {"timeoutSeconds": 10}
+"""A probe's."""
+
 type Objects = dict[str, Any]
 
 
@@ -51,7 +54,8 @@ def make_template(name: str = APP, annotations: Mapping[str, str] | None = None,
                     "image": "localhost/apps:1",
                     "imagePullPolicy": "Never",
                     "ports": [{"name": "http", "containerPort": PORT}],
-                    "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},
+                    # The second that a probe has by default is nothing on a busy machine.
+                    "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1, **PATIENT},
                     **container,
                 }
             ],

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -55,20 +56,38 @@ class ProtectedPod:
             for table in ("nat", "filter"):
                 self.lab.run("pod", self.backend.replace("iptables", family), "-t", table, "-F")
 
-    def ready(self, where: str) -> dict[str, str]:
+    def find_missing(self, where: str) -> dict[str, str]:
         """What ``/readyz`` says is missing."""
         reply = self.lab.call(where, lambda: ask(POD4, ADMIN_PORT, path="/readyz"))
+        assert reply.status, reply
         missing: dict[str, str] = json.loads(reply.body)["missing"]
         return missing
 
     @property
     def log(self) -> str:
-        """What the sidecars logged."""
-        return (self.lab.folder / "sidecar.log").read_text()
+        """What the sidecars logged, in whole lines. The line of a request may come after its answer."""
+        return (self.lab.folder / "sidecar.log").read_text().rpartition("\n")[0]
+
+    def await_true(self, condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+        """Wait for something of the pod."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+            time.sleep(0.05)
 
     def ask(self, host: str = POD4, port: int = HTTP, where: str = "client", token: str | None = None) -> Reply:
         """A request from another namespace."""
         return self.lab.call(where, lambda: ask(host, port, token))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure says what the sidecar said last."""
+    report = yield
+    pod = getattr(item, "funcargs", {}).get("pod")
+    if report.failed and isinstance(pod, ProtectedPod):
+        report.sections.append(("the sidecar's log", pod.log[-3000:]))
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +101,7 @@ def pod(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     """Everything is started in a pod's order: rules, sidecar, application."""
     if os.geteuid() != 0:
         pytest.skip("NOT TESTED: redirection needs root")
-    if shutil.which("nft" if request.param == "nft" else request.param) is None:
+    if shutil.which(request.param) is None:
         pytest.skip(f"NOT TESTED: {request.param} is not installed")
     folder = tmp_path_factory.mktemp("pod")
     folder.chmod(0o755)

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+START_SECONDS = 60.0
+"""It takes one or two; nothing waits for it but a machine that is busy."""
 
 NODE4, POD4, CLIENT4 = "10.78.0.1", "10.78.0.10", "10.78.0.20"
 NODE6, POD6, CLIENT6 = "fd78::1", "fd78::10", "fd78::20"
@@ -72,7 +74,9 @@ class Lab:
         return _run(*self.enter(where), *(_become(user) if user else ()), *map(str, command))
 
     def start(self, where: str, *command: str | Path, user: int = 0, name: str = "process") -> subprocess.Popen[str]:
-        """Start a process and wait for its line ``ready…``. It may read every file, whoever owns the checkout."""
+        """Start a process and wait for its line ``ready…``. It may read every file, whoever owns the checkout. Raises
+        ``RuntimeError`` with the last words of its log where that does not come.
+        """
         log = (self.folder / f"{name}.log").open("a")
         process = subprocess.Popen(
             [*self.enter(where), *(_become(user) if user else ()), *map(str, command)],
@@ -81,10 +85,17 @@ class Lab:
         )  # fmt: skip
         self.processes.append(process)
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("ready"):
-                return process
-        raise RuntimeError(f"{name} ended with {process.wait()}: {(self.folder / f'{name}.log').read_text()[-2000:]}")
+        patience = threading.Timer(START_SECONDS, process.kill)
+        patience.start()
+        try:
+            for line in process.stdout:
+                if line.startswith("ready"):
+                    return process
+        finally:
+            patience.cancel()
+            log.close()
+        said = (self.folder / f"{name}.log").read_text()[-2000:]
+        raise RuntimeError(f"{name} was not ready, and ended with {process.wait()}: {said}")
 
     def call[Result](self, where: str, function: Callable[[], Result]) -> Result:
         """Run a function inside a namespace: sockets that it makes belong there."""

@@ -15,7 +15,7 @@ import time
 from eastgate.demonstrations.calls import send
 from eastgate.demonstrations.scenes import GRPCCall, HTTPCall
 
-OPEN_SECONDS = 15.0
+OPEN_SECONDS = 60.0
 
 
 def await_open(to: str) -> None:
