@@ -27,6 +27,11 @@ def keys_field(policy: Policy, provider: Provider) -> str:
     return next((path for path in said if path[len(whole) + 1 :].partition(".")[0] in _KEYS), whole)
 
 
+def sources_field(policy: Policy, provider: Provider) -> str:
+    """Where a provider says that its tokens are."""
+    return f"{provider_field(policy, provider)}.{'extractFrom' if policy.dialect == ENVOY_GATEWAY else 'tokenSource'}"
+
+
 def rule_field(policy: Policy, index: int) -> str:
     """A rule. Gloo has one, which is written as ``claims`` and ``requiredScopes``."""
     if policy.dialect == ENVOY_GATEWAY:

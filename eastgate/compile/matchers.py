@@ -82,20 +82,19 @@ def _compile(match: StringMatch, wanted: bytes) -> BytesTest | None:
     return None if not stem else lambda value: value == stem or value.startswith(inside)
 
 
-def read_header(request: Request, name: bytes) -> bytes | None:
-    """A header's value; a repeated one is joined with commas (RFC 9110 section 5.3), as Envoy matches it."""
+def header_values(request: Request, name: bytes) -> list[bytes]:
+    """Every value of a header; none where it is absent. Joined with commas they would hide from what looks for one of
+    them (CVE-2026-26308), so each is compared by itself, as in Envoy.
+    """
     if name in (b"host", b":authority"):
-        return request.authority
+        return [request.authority]
     if name == b":method":
-        return request.method
+        return [request.method]
     if name == b":path":
-        return request.target
+        return [request.target]
     if name == b":scheme":
-        return request.scheme
-    found = [value for key, value in request.headers if key == name]
-    if not found:
-        return None
-    return found[0] if len(found) == 1 else b",".join(found)
+        return [request.scheme]
+    return [value for key, value in request.headers if key == name]
 
 
 def read_parameter(query: bytes | None, name: bytes) -> bytes | None:
@@ -110,13 +109,14 @@ def read_parameter(query: bytes | None, name: bytes) -> bytes | None:
 
 
 def compile_header(match: FieldMatch) -> RequestTest:
-    """A test on one header. An absent header fails every comparison, so ``invert`` accepts it (Envoy)."""
+    """A test on one header: some value of it matches; inverted, none does, so that an absent one is accepted, too (as
+    Gloo documents ``invertMatch``; Envoy accepts an absent header only where its presence is what is inverted).
+    """
     name = match.name.lower().encode("utf-8", "surrogatepass")
     test, invert = compile_value(match.value), match.invert
 
     def matches(request: Request, _query: bytes | None) -> bool:
-        value = read_header(request, name)
-        return (value is not None and (test is None or test(value))) is not invert
+        return any(test is None or test(value) for value in header_values(request, name)) is not invert
 
     return matches
 

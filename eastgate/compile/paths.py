@@ -1,7 +1,8 @@
 """Percent-encoding: the one canonical spelling of a path, for requests and for what they are compared with.
 
-RFC 3986 section 6.2.2: escapes of unreserved characters are decoded, all other escapes are written in upper case.
-Configured paths go through the same door, so that ``/caf%c3%a9`` in a policy meets ``/caf%C3%A9`` in a request.
+RFC 3986 section 6.2.2: escapes of unreserved characters are decoded, all other escapes are written in upper case; what
+section 3.3 has no place for in a path (``|``, ``{`` …) is escaped, as Envoy does it. Configured paths go through the
+same door, so that ``/caf%c3%a9`` in a policy meets ``/caf%C3%A9`` in a request, and ``/a|b`` meets ``/a%7Cb``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _PARAMETERS = re.compile(rb";[^/]*")
 _SLASHES = re.compile(rb"//+")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_UNWISE = re.compile(rb'["<>^`{|}]')
 _SPELLING = {b"%02x" % octet: bytes([octet]) if octet in _UNRESERVED else b"%%%02X" % octet for octet in range(256)}
 
 
@@ -24,13 +26,18 @@ def normalise_escapes(path: bytes) -> bytes:
     return _ESCAPE.sub(_respell, path) if b"%" in path else path
 
 
+def spell_path(path: bytes) -> bytes:
+    """The canonical spelling of a path of visible ASCII, as it is forwarded and compared."""
+    return normalise_escapes(_UNWISE.sub(lambda raw: b"%%%02X" % raw[0][0], path))
+
+
 def canonicalise_configured_path(text: str) -> bytes:
     """A path from a policy as it would stand in a canonical request: UTF-8, escapes normalised, no raw odd bytes."""
     raw = b"".join(
         bytes([octet]) if 0x21 <= octet <= 0x7E else b"%%%02X" % octet
         for octet in text.encode("utf-8", "surrogatepass")
     )
-    return normalise_escapes(raw)
+    return spell_path(raw)
 
 
 def drop_parameters(path: bytes) -> bytes:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import permutations
 
 from eastgate.compile.coverage import find_unreachable
-from eastgate.compile.fields import ENVOY_GATEWAY, keys_field, selection_field
+from eastgate.compile.fields import ENVOY_GATEWAY, keys_field, selection_field, sources_field
 from eastgate.compile.guards import REQUIRE_AUTH_LABEL
 from eastgate.compile.matchers import MatcherError
 from eastgate.compile.policies import asserted_headers, find_problems, parse_local_keys
@@ -23,7 +24,7 @@ from eastgate.compile.services import ServiceDirectory
 from eastgate.keys.keyset import KeySetError
 from eastgate.model.diagnostics import Diagnostic, Severity
 from eastgate.model.keys import LocalKeys, RemoteKeys
-from eastgate.model.policies import Policy, Provider
+from eastgate.model.policies import Policy, Provider, TokenSources
 from eastgate.model.routes import Action, Comparison, Destination, Order, Route, StringMatch
 from eastgate.model.sets import PolicySet
 
@@ -80,6 +81,8 @@ def _review_policy(policy: Policy) -> Iterator[Diagnostic]:
     for provider in policy.requirement.providers if policy.requirement else ():
         for severity, code, message in _review_keys(provider):
             yield _about_policy(policy, severity, code, message, keys_field(policy, provider))
+        for message in _review_sources(provider.sources):
+            yield _about_policy(policy, WARNING, "read-twice", message, sources_field(policy, provider))
     for severity, code, message, field in review_rules(policy):
         yield _about_policy(policy, severity, code, message, field)
 
@@ -97,6 +100,18 @@ def _review_keys(provider: Provider) -> Iterator[tuple[Severity, str, str]]:
             )
         return
     yield from _review_local_keys(keys)
+
+
+def _review_sources(sources: TokenSources) -> Iterator[str]:
+    """One provider wants all that it finds to be good (as in Envoy), so it must not find one value in two forms."""
+    for one, other in permutations(sources.headers, 2):
+        same = one.name == other.name and other.prefix.startswith(one.prefix)
+        if same and other.prefix.removeprefix(one.prefix).strip():
+            yield (
+                f"a value of `{one.name}` that begins with `{other.prefix}` never passes: it is also read "
+                + (f"after `{one.prefix}`" if one.prefix else "whole")
+                + ", and that is no token; accepted: one provider for each of the two"
+            )
 
 
 def _review_local_keys(keys: LocalKeys) -> Iterator[tuple[Severity, str, str]]:

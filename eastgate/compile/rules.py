@@ -10,9 +10,10 @@ import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from eastgate.compile.matchers import PSEUDO_HEADERS, BytesTest, RequestTest, compile_header, compile_path, read_header
+from eastgate.compile.matchers import PSEUDO_HEADERS, BytesTest, RequestTest, compile_path, compile_value, header_values
 from eastgate.model.policies import Authorization, ClaimCondition, ClaimType, Rule, RuleAction
-from eastgate.model.routes import StringMatch
+from eastgate.model.requests import Request
+from eastgate.model.routes import FieldMatch, StringMatch
 
 TextTest = Callable[[str], bool]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -93,13 +94,14 @@ def _compile_rule(rule: Rule) -> RulePlan:
             claims=tuple(_compile_claim(claim) for claim in rule.token.claims),
             scopes=frozenset(rule.token.scopes),
         )
+    allow = rule.action is RuleAction.ALLOW
     headers = (
-        *(compile_header(match) for match in rule.headers),
-        *(_one_of(name, values) for name, values in rule.header_values),
+        *(_compile_header(match, allow) for match in rule.headers),
+        *(_compile_header_values(name, values, allow) for name, values in rule.header_values),
     )
     return RulePlan(
         name=rule.name,
-        allow=rule.action is RuleAction.ALLOW,
+        allow=allow,
         token=token,
         methods=frozenset(method.upper().encode() for method in rule.methods),
         paths=tuple(_compile_rule_path(path) for path in rule.paths),
@@ -114,11 +116,34 @@ def _compile_rule_path(path: StringMatch) -> BytesTest | None:
     return compile_path(path)
 
 
-def _one_of(name: str, values: tuple[str, ...]) -> RequestTest:
+def _compile_header(match: FieldMatch, allow: bool) -> RequestTest:
+    test = compile_value(match.value)
+    return _test_header(match.name, test or (lambda _value: True), match.invert, allow)
+
+
+def _compile_header_values(name: str, values: tuple[str, ...], allow: bool) -> RequestTest:
     """Envoy Gateway's ``principal.headers``: the value is one of a list, exactly."""
-    header = name.lower().encode()
     accepted = frozenset(value.encode("utf-8", "surrogatepass") for value in values)
-    return lambda request, _query: read_header(request, header) in accepted
+    return _test_header(name, accepted.__contains__, False, allow)
+
+
+def _test_header(name: str, test: BytesTest, invert: bool, allow: bool) -> RequestTest:
+    """Nobody knows which value of a repeated header the application will read, or whether it joins them: what opens
+    must be true of every value, what closes of any or of all of them joined (CVE-2026-26308; Envoy: of any).
+    """
+    header = name.lower().encode("utf-8", "surrogatepass")
+
+    def matches(request: Request, _query: bytes | None) -> bool:
+        values = header_values(request, header)
+        if len(values) < 2:
+            found = bool(values) and test(values[0])
+        elif allow is not invert:
+            found = all(map(test, values))
+        else:
+            found = any(map(test, (*values, b",".join(values))))
+        return found is not invert
+
+    return matches
 
 
 def compile_network(address: str) -> Network:

@@ -4,8 +4,9 @@ Gloo's ``claims`` (AND over claims, ``values`` OR, any ``notValues`` hit denies)
 (typed claims, scopes, methods, paths, headers, addresses) are the same rules here. Must not know: how a token was
 verified, or what a refusal looks like.
 In doubt a rule that allows does not match and a rule that denies does: of several tokens all must satisfy the former
-and one is enough for the latter; the same holds for the readings of a path with and without its ``;parameters``, and
-for a peer whose address is not known. A rule over tokens never matches where there is none.
+and one is enough for the latter; the same holds for the readings of a path with and without its ``;parameters``, for
+the values of a repeated header, and for a peer whose address is not known. A rule over tokens never matches where there
+is none.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Envoy's requires_any (verifier.cc): providers in order, the first that accepts wins; every token in a provider's places
 must be good for it, looked at from the last extracted to the first; when all refuse, the last error answers that is
 neither "missing" nor "unknown issuer". Gloo's rule comes on top (``every_token``): a token in any provider's place
-must be accepted by someone. Must not know: rules over claims, routes, HTTP answers. A token that is dead anyway never
-asks for keys, and keys that are away refuse only where they could have made a difference.
+must be accepted by someone; one value is one token, though one provider reads it after a prefix and another whole. Must
+not know: rules over claims, routes, HTTP answers. A token that is dead anyway never asks for keys, and keys that are
+away refuse only where they could have made a difference.
 """
 
 from __future__ import annotations
@@ -219,21 +220,21 @@ def _check_every_token(
 ) -> list[Accepted] | Failure | Pending:
     """Every token that any provider would look at is accepted by one of those that look there."""
     winner = accepted[0].provider
-    seen = set(winner.places.find(inquiry.headers, inquiry.query))
-    lookers: dict[Found, list[ProviderCheck]] = {}
+    seen = {token.spot for token in winner.places.find(inquiry.headers, inquiry.query)}
+    readings: dict[tuple[Place, bytes], list[tuple[ProviderCheck, Found]]] = {}
     for provider in providers:
         if provider is not winner:
             for token in provider.places.find(inquiry.headers, inquiry.query):
-                if token not in seen:
-                    lookers.setdefault(token, []).append(provider)
+                if token.spot not in seen:
+                    readings.setdefault(token.spot, []).append((provider, token))
     everything = list(accepted)
     wanted: list[KeysWanted] = []
-    for token, candidates in lookers.items():
-        result = _check_anywhere(token, candidates, inquiry)
+    for (place, _), candidates in readings.items():
+        result = _check_anywhere(candidates, inquiry)
         if isinstance(result, Accepted):
             everything.append(result)
         elif isinstance(result, Status):
-            return Failure(result, str(token.place))
+            return Failure(result, str(place))
         else:
             wanted.extend(result.wanted)
     if wanted:
@@ -241,10 +242,11 @@ def _check_every_token(
     return everything
 
 
-def _check_anywhere(token: Found, providers: list[ProviderCheck], inquiry: Inquiry) -> Accepted | Status | Pending:
+def _check_anywhere(readings: list[tuple[ProviderCheck, Found]], inquiry: Inquiry) -> Accepted | Status | Pending:
+    """One value as each provider reads it."""
     failures: list[Status] = []
     wanted: list[KeysWanted] = []
-    for provider in providers:
+    for provider, token in readings:
         result = check_token(provider, token, inquiry)
         if isinstance(result, Remembered):
             return Accepted(provider, token.place, result)

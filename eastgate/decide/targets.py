@@ -2,7 +2,8 @@
 
 Refuses what two readers could understand differently (a fragment, a backslash, an encoded slash, backslash or NUL, a
 malformed escape, a dot segment with path parameters); of what is left there is one spelling: dot segments removed,
-slashes merged, escapes normalised. The query is never touched. Must not know: routes, headers, methods.
+slashes merged, escapes normalised, what may not stand raw in a path escaped. The query is never touched. Must not know:
+routes, headers, methods.
 Rules: RFC 3986 sections 5.2.4 and 6.2.2, RFC 9112 section 3.2; Envoy's normalize_path and merge_slashes, in that order;
 CVE-2021-29492 (encoded slashes), CVE-2021-39156 (fragment).
 """
@@ -12,10 +13,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from eastgate.compile.paths import normalise_escapes
+from eastgate.compile.paths import spell_path
 
-# Visible ASCII: without `?`, `#`, `%` and `\` in the path, without `#` in the query.
-_PLAIN = re.compile(rb"(/[!\"$&->@-\[\]-~]*)(?:\?([!\"$-~]*))?")
+# What needs no second look: RFC 3986's characters of a path without `%`; visible ASCII without `#` in the query.
+_PLAIN = re.compile(rb"(/[!$&-;=@-\[\]_a-z~]*)(?:\?([!\"$-~]*))?")
 _VISIBLE = re.compile(rb"[!-~]+")
 _MALFORMED_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _AMBIGUOUS_ESCAPE = re.compile(rb"%(?:00|2[Ff]|5[Cc])")
@@ -63,7 +64,7 @@ def _canonicalise(target: bytes) -> Target | BadTarget:
         return BadTarget("a malformed percent-encoding in the path")
     if _AMBIGUOUS_ESCAPE.search(path):
         return BadTarget("an encoded slash, backslash or NUL in the path")
-    path = normalise_escapes(path)
+    path = spell_path(path)
     if _DOT_SEGMENT_WITH_PARAMETERS.search(path):
         return BadTarget("a dot segment with parameters in the path")
     path = _SLASHES.sub(b"/", _remove_dot_segments(path))

@@ -4,7 +4,8 @@ Reads strictly and in Envoy's order, so that the first thing wrong with a token 
 (``source/common/jwt/jwt.cc``, ``source/extensions/filters/http/jwt_authn/authenticator.cc``). Must not know: where a
 token was found, keys, signatures or PyJWT; ``verify`` is next. Nothing here trusts the token: a ``ParsedToken`` is
 only a claim. Rules: RFC 7515, RFC 7519, RFC 8725. Stricter than Envoy: exactly three segments, canonical base64url,
-no ``crit``.
+no ``crit``, JSON as RFC 8259 has it (Envoy reads single quotes, control characters in strings, and ``null`` for no
+claims at all), and an ``exp`` below one is long past (Envoy truncates it to zero, which is never).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Every value of a repeated header, every occurrence of a parameter and every cook
 passed over: a token that is found must be good. A value without the configured prefix holds no token; an empty value is
 a bad token, not a missing one. Must not know: what a token says. Rules: Envoy's extractor.cc, Gloo's ``tokenSource``,
 RFC 6750, RFC 9110 section 11.4. Deliberately unlike Envoy: the prefix must stand at the start of the value, not
-anywhere in it; a repeated parameter or cookie is many tokens, not its first; what follows a token is part of it.
+anywhere in it; a repeated parameter or cookie is many tokens, not its first; what follows a token is part of it, but
+for white space around a cookie's value.
 """
 
 from __future__ import annotations
@@ -28,10 +29,16 @@ class Place(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A token at a place. Its value never leaves the decision."""
+    """A token at a place, and the whole value it is in, prefix and all. Neither ever leaves the decision."""
 
     place: Place
     value: bytes
+    whole: bytes
+
+    @property
+    def spot(self) -> tuple[Place, bytes]:
+        """What two readings of one value have in common."""
+        return self.place, self.whole
 
 
 class _Prefix(NamedTuple):
@@ -68,7 +75,7 @@ class Places:
                 if name == wanted:
                     token = _after_prefix(value, source)
                     if token is not None:
-                        found.append(Found(source.place, token))
+                        found.append(Found(source.place, token, value))
         else:
             found = self._in_headers(headers)
         if query is not None:
@@ -89,7 +96,7 @@ class Places:
                 for one in by_name[name]:
                     token = _after_prefix(value, one)
                     if token is not None:
-                        ranked.append((one.rank, Found(one.place, token)))
+                        ranked.append((one.rank, Found(one.place, token, value)))
         ranked.sort(key=lambda pair: pair[0])
         return [found for _, found in ranked]
 
@@ -99,7 +106,8 @@ class Places:
             key, _, value = piece.partition(b"=")
             name = decode_once(key)
             if name in found:
-                found[name].append(Found(self._parameters[name], decode_once(value)))
+                token = decode_once(value)
+                found[name].append(Found(self._parameters[name], token, token))
         return [one for places in found.values() for one in places]
 
     def _in_cookies(self, headers: Headers) -> list[Found]:
@@ -112,7 +120,7 @@ class Places:
                     if len(value) > 1 and value.startswith(b'"') and value.endswith(b'"'):
                         value = value[1:-1]
                     if name in found:
-                        found[name].append(Found(self._cookies[name], value))
+                        found[name].append(Found(self._cookies[name], value, value))
         return [one for places in found.values() for one in places]
 
 

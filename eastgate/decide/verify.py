@@ -2,7 +2,9 @@
 
 Knows: which keys of a set may be tried and in what order. The mathematics is PyJWT's, through ``eastgate.keys.key``;
 PyJWT's own reading of tokens and claims is not used, it is laxer than ours (``token``). Must not know: where a token
-or a key came from. Rules: Envoy ``source/common/jwt/verify.cc``; RFC 8725 sections 3.1 and 3.2.
+or a key came from. Rules: Envoy ``source/common/jwt/verify.cc``; RFC 8725 sections 3.1 and 3.2. Deliberately unlike
+Envoy 1.40: an EC key or a shared secret without ``alg`` verifies only what the token's ``alg`` says (there an ES256
+signature passes as RS256), a signature has one length, and an Ed25519 key in the set spoils no other key's token.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ _PARTS = (
     ("jwt", "providers", "*", "localJWKS", "inline"),
     ("jwt", "providers", "*", "localJWKS", "valueRef"),
     ("jwt", "providers", "*", "remoteJWKS"),
+    ("jwt", "providers", "*", "extractFrom"),
     ("authorization",),
     ("authorization", "rules", "*"),
     ("config",),
@@ -30,6 +31,7 @@ _PARTS = (
     ("config", "providers", "*", "local", "*"),
     ("config", "providers", "*", "jwks", "*"),
     ("config", "providers", "*", "remote"),
+    ("config", "providers", "*", "tokenSource"),
     ("config", "claims"),
     ("config", "authorization", "rules", "*"),
 )

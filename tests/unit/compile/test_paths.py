@@ -24,7 +24,14 @@ def test_escapes(given: bytes, expected: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("/a", b"/a"), ("/café", b"/caf%C3%A9"), ("/caf%c3%a9", b"/caf%C3%A9"), ("/a b", b"/a%20b"), ("/%41", b"/A")],
+    [
+        ("/a", b"/a"),
+        ("/café", b"/caf%C3%A9"),
+        ("/caf%c3%a9", b"/caf%C3%A9"),
+        ("/a b", b"/a%20b"),
+        ("/%41", b"/A"),
+        ("/a|{b}", b"/a%7C%7Bb%7D"),
+    ],
 )
 def test_configured_paths(given: str, expected: bytes) -> None:
     assert canonicalise_configured_path(given) == expected

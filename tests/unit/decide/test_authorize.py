@@ -174,6 +174,34 @@ def test_headers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "every", "some"),
+    [
+        ([], False, False),
+        ([b"a"], True, True),
+        ([b"z"], False, False),
+        ([b"a", b"a"], True, True),
+        ([b"a", b"z"], False, True),
+        ([b"z", b"a"], False, True),
+        ([b"z", b""], False, False),
+        # An application that joins what is repeated reads `b,c`.
+        ([b"b", b"c"], False, True),
+        ([b"b,c"], True, True),
+    ],
+)
+def test_in_doubt_about_a_repeated_header(values: list[bytes], every: bool, some: bool) -> None:
+    """CVE-2026-26308: joined before they are compared, two values of `a` are no `a`, and nothing denies them."""
+    asked = request("/", *((b"x", value) for value in values))
+    listed = {"header_values": (("X", ("a", "b,c")),)}
+    matched = {"headers": (FieldMatch("x", StringMatch(Comparison.REGEX, "a|b,c")),)}
+    inverted = {"headers": (FieldMatch("x", StringMatch(Comparison.REGEX, "a|b,c"), invert=True),)}
+    for fields in (listed, matched):
+        assert rule(Rule("r", ALLOW, **fields), asked=asked).allowed is every
+        assert rule(Rule("r", DENY, **fields), asked=asked, default=ALLOW).allowed is not some
+    assert rule(Rule("r", ALLOW, **inverted), asked=asked).allowed is not some  # type: ignore[arg-type]
+    assert rule(Rule("r", DENY, **inverted), asked=asked, default=ALLOW).allowed is every  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("peer", "allowed"),
     [
         ("10.1.2.3", True),

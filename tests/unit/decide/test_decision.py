@@ -238,6 +238,25 @@ class TestRequirement:
         assert answer(plan, request("/", good, also_good)).allowed
         assert answer(plan, request("/", good, (b"x-second", token("third")))).allowed is not every_token
 
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_one_value_is_one_token_however_many_read_it(self, turned: bool) -> None:
+        """A provider that wants no prefix reads `Bearer x` whole. As in Envoy, that does not spoil the other's token."""
+        prefixed = provider("prefixed", sources=TokenSources(headers=(HeaderSource("x-auth", "Bearer "),)))
+        bare = provider("bare", keys=local_keys("second"), sources=TokenSources(headers=(HeaderSource("x-auth"),)))
+        third = provider("third", keys=local_keys("third"), sources=TokenSources(headers=(HeaderSource("x-third"),)))
+        two = (bare, prefixed) if turned else (prefixed, bare)
+        plan = compiled(policy(requirement=Requirement((third, *two))))
+        after_prefix, whole = (b"x-auth", b"Bearer " + token()), (b"x-auth", token("second"))
+        assert answer(plan, request("/", after_prefix)).allowed
+        assert answer(plan, request("/", whole)).allowed
+        assert answer(plan, request("/", after_prefix, whole)).allowed
+        assert answer(plan, request("/", (b"x-third", token("third")), after_prefix)).allowed
+        # A value that nobody can read as a good token spoils the request as ever.
+        for bad in (b"Bearer " + token("second"), token(), b"Bearer x", b""):
+            assert not answer(plan, request("/", (b"x-auth", bad))).allowed
+            assert not answer(plan, request("/", after_prefix, (b"x-auth", bad))).allowed
+            assert not answer(plan, request("/", (b"x-third", token("third")), (b"x-auth", bad))).allowed
+
     def test_claims_of_several_tokens(self) -> None:
         header = ClaimHeader("x-org", "org", ("org",))
         for append, delimiter, expected in [

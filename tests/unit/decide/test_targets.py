@@ -30,7 +30,11 @@ from eastgate.decide.targets import BadTarget, Target, canonicalise_target
         (b"/.well-known/x", b"/.well-known/x", None),
         (b"/a/...", b"/a/...", None),
         (b"/a;x=1/b", b"/a;x=1/b", None),
-        (b'/a|b^{}`"<>', b'/a|b^{}`"<>', None),
+        # As Envoy forwards them: one path, one spelling, whichever the client chose.
+        (b'/a|b^{}`"<>', b"/a%7Cb%5E%7B%7D%60%22%3C%3E", None),
+        (b"/a%7cb%5e%7b%7d%60%22%3c%3e", b"/a%7Cb%5E%7B%7D%60%22%3C%3E", None),
+        (b"/a[b]!$&'()*+,;=:@~_-.", b"/a[b]!$&'()*+,;=:@~_-.", None),
+        (b'/a?|^{}`"<>', b"/a", b'|^{}`"<>'),
         (b"/a?b?c", b"/a", b"b?c"),
         (b"/a?%zz&%2f%00\\/../", b"/a", b"%zz&%2f%00\\/../"),
         (b"/a?..//", b"/a", b"..//"),

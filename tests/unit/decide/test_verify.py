@@ -236,6 +236,21 @@ def test_alg_relabelled_is_refused() -> None:
             assert outcome(b".".join((header, body, signature))) == "jwt_verification_failed"
 
 
+def test_a_good_signature_under_another_name_is_refused() -> None:
+    """Envoy 1.40 takes these for an EC key or a shared secret without ``alg``: there the key alone says what to do."""
+    for signing in ("ES256", "HS256", "RS256", "EdDSA"):
+        keys = parse_key_set(jwks(jwk(signing)), remote=False)
+        for claimed in ALGORITHMS:
+            raw = sign({}, signing, header=json.dumps({"alg": claimed}).encode())
+            assert (outcome(raw, keys) == "ok") is (claimed == signing or {claimed, signing} == {"EdDSA", "Ed25519"})
+
+
+def test_an_ed25519_key_in_the_set_spoils_no_other_token() -> None:
+    """Envoy 1.40 refuses every token without ``kid`` whose signature has not Ed25519's length."""
+    keys = parse_key_set(jwks(jwk("EdDSA"), jwk("RSA"), jwk("ES512"), jwk("HS256")), remote=False)
+    assert [outcome(sign({}, name), keys) for name in ("RS256", "ES512", "HS256", "EdDSA")] == ["ok"] * 4
+
+
 # --- attacks on the header ----------------------------------------------------------------------------------------
 
 
