@@ -1,19 +1,21 @@
 """YAML as kubectl reads it, with a line number behind every value: texts in, ``Value`` out.
 
-Scalars resolve as in sigs.k8s.io/yaml (go-yaml v2): ``yes``/``on``/``y`` are booleans, ``0777`` is octal, ``1:30`` and
-dates are strings. Duplicate keys are errors (kubectl's strict validation). Must not know what any document means.
+Scalars and keys resolve as ``scalars`` says. What ``<<`` brings counts as if it were written in its place (go-yaml v2):
+a key before it gives way, one after it does not. JSON objects may follow one another. Duplicate keys are errors
+(kubectl's strict validation). Must not know what any document means.
 ``Fields``, ``Reporter``, ``Value`` and ``show`` live in ``values`` and are handed on, for readers need all of them.
 """
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, Protocol
 
 import yaml
 import yaml.cyaml
 
+from eastgate.dialects.scalars import name_key, read_scalar
 from eastgate.dialects.values import Fields, Reporter, Value, show
 from eastgate.model.diagnostics import Diagnostic, Position, Severity
 
@@ -29,13 +31,6 @@ MAX_ALIASED = 100_000
 MAX_DEPTH = 100
 """Nesting. CRD schemas of the kinds read here are at most 14 levels deep; JSON parsers commonly stop at 100-500."""
 
-_TRUE = frozenset(["y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"])
-_FALSE = frozenset(["n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"])
-_NULL = frozenset(["", "~", "null", "Null", "NULL"])
-_NUMERIC = frozenset("+-.0123456789")
-_INTEGER = re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-
 _INVISIBLE = frozenset("\u00a0\u2007\u202f\u3000\u200b\u200c\u200d\u2060\ufeff")
 """Blanks that YAML does not take for one; they come out of documents and chats."""
 
@@ -43,30 +38,6 @@ _YAML = "tag:yaml.org,2002:"
 _TEXT_TAGS = ("!", _YAML + "str")
 _SCALAR_TAGS = frozenset(_YAML + name for name in ("int", "bool", "null", "float"))
 _COLLECTION_TAGS = (None, "!", _YAML + "map", _YAML + "seq")
-
-
-def _scalar(text: str) -> Any:
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    if text in _NULL:
-        return None
-    if text[0] not in _NUMERIC:
-        return text
-    if _INTEGER.fullmatch(text):
-        digits = text.replace("_", "")
-        unsigned = digits.lstrip("+-")
-        if len(unsigned) > 1 and unsigned[0] == "0" and unsigned[1].isdigit():
-            digits = digits.replace(unsigned, "0o" + unsigned[1:])
-        if len(unsigned) < 40:
-            try:
-                return int(digits, 0)
-            except ValueError:  # ``0x_`` has the look of a number and no digits
-                return text
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    return text
 
 
 class _Parser(Protocol):
@@ -107,6 +78,7 @@ class _Builder:
         self.duplicates: list[Diagnostic] = []
         self.refused: list[Diagnostic] = []
         self._last = Position(file, 1)
+        self._keys: dict[str, str] = {}
 
     def read(self) -> None:
         """Collect the documents of the stream in ``found``; on a syntax error, those before it are kept."""
@@ -170,45 +142,60 @@ class _Builder:
     def _read_scalar(self, event: Any) -> Any:
         text, tag = self._read_text(event), event.tag
         if tag is None:
-            return _scalar(text) if event.implicit[0] else text
+            return read_scalar(text) if event.implicit[0] else text
         if tag in _TEXT_TAGS:
             return text
         if tag in _SCALAR_TAGS:
-            return _scalar(text)
+            return read_scalar(text)
         return self._fail(event, f"tag `{tag}` is not accepted")
+
+    def _read_key(self, event: Any) -> str:
+        plain = event.tag is None and event.implicit[0]
+        if plain and event.value in self._keys:  # the same few hundred in every file
+            return self._keys[event.value]
+        value = self._read_scalar(event)
+        if value is None:
+            self._fail(event, "a mapping key must not be null (quote it)")
+        key = value if isinstance(value, str) else name_key(value, event.value)
+        if plain:
+            self._keys[event.value] = key
+        return key
 
     def _read_mapping(self, path: str, here: Position, depth: int) -> Value:
         data: dict[str, Value] = {}
         keys: dict[str, Position] = {}
-        merged: dict[str, Value] = {}
+        written: dict[str, int] = {}
         while not isinstance(event := self.next(), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 self._fail(event, "a mapping key must be a scalar")
-            key = self._read_text(event)
+            key = self._read_key(event)
             where = self._position(event)
             child = f"{path}.{key}" if path else key
             value_event = self.next()
             value = self._build(value_event, child, depth + 1)
             if key == "<<" and event.implicit[0]:
-                self._merge(value_event, value, merged)
+                for name, inner in self._list_merged(value_event, value).items():
+                    data[name] = self._rebase(value_event, inner, f"{path}.{name}" if path else name, depth + 1)
+                    keys[name] = inner.position
                 continue
-            if key in data:
-                message = f"key `{key}` is already set on line {keys[key].line}"
+            if key in written:
+                spelt = "" if event.value == key else f" (here as `{event.value}`)"
+                message = f"key `{key}`{spelt} is already set on line {written[key]}"
                 self.duplicates.append(Diagnostic(where, Severity.ERROR, "duplicate-key", message, "", child))
             data[key] = value
             keys[key] = where
-        for key, value in merged.items():
-            if key not in data:
-                data[key] = self._rebase(event, value, f"{path}.{key}" if path else key, depth + 1)
-                keys[key] = value.position
+            written[key] = where.line
         return Value(data, path, here, keys)
 
-    def _merge(self, event: Any, value: Value, merged: dict[str, Value]) -> None:
+    def _list_merged(self, event: Any, value: Value) -> dict[str, Value]:
+        """What a ``<<`` brings; of several mappings the first counts."""
+        found: dict[str, Value] = {}
         for source in value.data if isinstance(value.data, list) else [value]:
             if not isinstance(source.data, dict):
                 self._fail(event, "`<<` takes a mapping or a list of mappings")
             for key, inner in source.data.items():
-                merged.setdefault(key, inner)
+                found.setdefault(key, inner)
+        return found
 
     def _rebase(self, event: Any, value: Value, path: str, depth: int) -> Value:
         """The same value under another path; every use counts against the limits."""
@@ -239,12 +226,40 @@ def read_documents(file: str, text: str, sink: list[Diagnostic], *, open_lists: 
     it refuses is read once more by the pure one, whose messages say better where and why.
     """
     builder, problem = _read_with(_fast_parser, file, text, open_lists)
+    if problem is not None and (parted := _part_objects(text)) != text:
+        text = parted
+        builder, problem = _read_with(_fast_parser, file, text, open_lists)
     if problem is not None and not isinstance(problem, _RefusedError):
         builder, problem = _read_with(_PureParser, file, text, open_lists)
     sink.extend((*builder.duplicates, *builder.refused))
     if problem is not None:
         sink.append(_say_problem(file, text, problem))
     return builder.found
+
+
+def _part_objects(text: str) -> str:
+    """JSON objects one after another, as ``jq`` writes and kubectl reads them, made YAML documents: each begins a line,
+    and stays on it. Any other text stays as it is.
+    """
+    decoder, parts = json.JSONDecoder(), []
+    start = place = _skip_blanks(text, 0)
+    try:
+        while place < len(text):
+            if text[place] != "{" or text[place - 1 : place] not in ("", "\n"):
+                return text
+            _, end = decoder.raw_decode(text, place)
+            end = _skip_blanks(text, end)
+            parts.append(text[place:end])
+            place = end
+    except (ValueError, RecursionError):
+        return text
+    return text[:start] + "--- ".join(["", *parts]) if len(parts) > 1 else text
+
+
+def _skip_blanks(text: str, place: int) -> int:
+    while place < len(text) and text[place] in " \t\r\n":
+        place += 1
+    return place
 
 
 def _read_with(

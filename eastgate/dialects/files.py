@@ -51,6 +51,15 @@ def read_sources(paths: Sequence[str], stdin: str | None = None) -> list[tuple[s
     return list(found.values())
 
 
+def refuse_empty(sources: Sequence[tuple[str, str]]) -> None:
+    """Raise ``SourceError`` for a text with nothing in it: a file that is being written, a pipe whose command failed.
+    Whoever means to have no policy can say so in a comment.
+    """
+    for name, text in sources:
+        if not text.strip():
+            raise SourceError(name, "empty: was it cut off? Accepted: objects, or a comment where none are meant")
+
+
 def _files_of(path: str) -> Iterator[Path]:
     given = Path(path)
     if not _guard(path, given.exists):

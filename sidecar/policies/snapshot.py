@@ -21,7 +21,7 @@ from typing import TextIO
 from eastgate.compile.plan import Plan, compile_plan
 from eastgate.compile.review import review
 from eastgate.dialects.corpus import Document, read_policy_set
-from eastgate.dialects.files import SUFFIXES, SourceError, read_sources
+from eastgate.dialects.files import SUFFIXES, SourceError, read_sources, refuse_empty
 from eastgate.model.diagnostics import Diagnostic, Position, Severity, has_errors
 from eastgate.model.workloads import Workload
 from eastgate.pods.authorities import Authorities
@@ -97,6 +97,7 @@ def take_snapshot(
     """Read and compile. Never raises for what the files say, or for files that cannot be read."""
     try:
         sources = tuple(read_sources(paths, stdin))
+        refuse_empty(sources)
     except SourceError as error:
         return Snapshot(PolicyFiles((), workload), None, (_complain(error.path, "unreadable", error.why),))
     if not sources:

@@ -55,6 +55,7 @@ def plain(text: str) -> object:
         ('!!int "12"', 12),
         ("! 12", "12"),
         ("9" * 50, float("9" * 50)),
+        ("1e400", "1e400"),
     ],
 )
 def test_scalars_resolve_as_in_kubectl(text: str, value: object) -> None:
@@ -62,6 +63,41 @@ def test_scalars_resolve_as_in_kubectl(text: str, value: object) -> None:
         assert plain("a:\n- ") == [{"a": [None]}]
     else:
         assert plain(f"a: {text}") == [{"a": value}]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("y", "true"),
+        ("On", "true"),
+        ("no", "false"),
+        ("'y'", "y"),
+        ("!!str y", "y"),
+        ("8080", "8080"),
+        ("010", "8"),
+        ("0x10", "16"),
+        ("1_000", "1000"),
+        ("08", "8"),
+        ("1.10", "1.1"),
+        ("1e3", "1000"),
+        ("1e6", "1e+06"),
+        ("123456.5", "123456.5"),
+        ("16777217.0", "1.6777216e+07"),
+        ("0.00001", "1e-05"),
+        ("-0.0", "-0"),
+        ("1e39", "1e39"),
+        ("1:30", "1:30"),
+        ("2026-11-22", "2026-11-22"),
+        ("=", "="),
+    ],
+)
+def test_keys_resolve_as_in_kubectl(text: str, key: str) -> None:
+    """All but 1e39, which is ``.inf`` there, are what kubectl 1.36 reads."""
+    assert plain(f"m: {{{text}: 1}}") == [{"m": {key: 1}}]
+
+
+def test_a_key_is_the_same_however_it_is_written() -> None:
+    assert read("m: {1: a, 01: b}")[1] == ["f.yaml:1: error: m.1: key `1` (here as `01`) is already set on line 1"]
 
 
 def test_every_value_knows_its_line_and_path() -> None:
@@ -88,21 +124,48 @@ def test_a_key_written_twice_is_an_error() -> None:
 
 
 def test_anchors_and_merges() -> None:
-    text = "base: &x {a: 1, b: {c: 2}}\none: *x\ntwo: {<<: *x, a: 5}\nmany: {<<: [{z: 1}, *x], y: 2}\n"
+    text = "base: &x {a: 1, b: {c: 2}}\none: *x\ntwo: {<<: *x, a: 5}\nmany: {<<: [{z: 1}, *x], w: 2}\n"
     (found,), problems = read(text)
     assert problems == []
     assert found.plain() == {
         "base": {"a": 1, "b": {"c": 2}},
         "one": {"a": 1, "b": {"c": 2}},
         "two": {"a": 5, "b": {"c": 2}},
-        "many": {"y": 2, "z": 1, "a": 1, "b": {"c": 2}},
+        "many": {"w": 2, "z": 1, "a": 1, "b": {"c": 2}},
     }
     assert found.data["two"].data["b"].data["c"].path == "two.b.c"
 
 
 @pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("{<<: {b: 1}, b: 5}", {"b": 5}),
+        ("{b: 5, <<: {b: 1}}", {"b": 1}),
+        ("{b: 5, <<: {b: 1, c: 2}, c: 7}", {"b": 1, "c": 7}),
+        ("{<<: {b: 1}, <<: {b: 2}}", {"b": 2}),
+        ("{<<: [{b: 1}, {b: 2, c: 3}]}", {"b": 1, "c": 3}),
+        ("{b: {z: 1}, <<: {b: {c: 1}}}", {"b": {"c": 1}}),
+        ("{'<<': {b: 1}}", {"<<": {"b": 1}}),
+    ],
+)
+def test_a_merge_counts_in_its_place_as_in_kubectl(text: str, found: object) -> None:
+    """YAML's own rule is another one: there, what is written always counts more. All are what kubectl 1.36 reads."""
+    assert plain(f"m: {text}") == [{"m": found}]
+
+
+def test_json_objects_one_after_another() -> None:
+    """As ``jq`` writes them, on a line each or over many; kubectl reads them."""
+    assert plain('\n{"a": 1}\n{"b": "}\\n{"}\n\n{\n  "c": {\n  }\n}\n') == [{"a": 1}, {"b": "}\n{"}, {"c": {}}]
+    (_, second), _ = read('{\n"a": 1\n}\n{"b":\n2}\n')
+    assert second.data["b"].position == Position("f.yaml", 5)
+    for text in ('{"a": 1} {"b": 2}', '{"a": 1}\n{"b": }', '{"a": 1}\n["b"]', '{"a": 1}\n}'):
+        assert "not valid YAML" in read(text)[1][0]
+
+
+@pytest.mark.parametrize(
     ("text", "line", "part"),
     [
+        ("a: {~: 1}", 1, "a mapping key must not be null"),
         ("a: [1, 2", 1, "expected ',' or ']'"),
         ("a: 1\nb: c: d\n", 2, "mapping values are not allowed here"),
         ("a: 1\n\tb: 2\n", 2, "'\\t'"),
