@@ -171,6 +171,8 @@ def test_several_files_a_folder_and_standard_input(tmp_path: Path) -> None:
         (["-f", "-", "--image", "Not An Image"], "Not An Image"),
         (["-f", "-", "--namespace-label", "disabled"], "disabled"),
         (["-f", "-", "-o", "toml"], "toml"),
+        (["-f", "-", "-n", "A shop"], "A shop"),
+        (["-f", "-", "-n", ""], "accepted"),
         (["-f", "-", "--hook-token", "short"], "16 to 128"),
         ([], "filename"),
     ],

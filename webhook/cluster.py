@@ -428,7 +428,9 @@ def _log_in(kubeconfig: str | None, connections: int) -> _Login:
     from kubernetes.config.kube_config import load_kube_config
 
     configuration: Any = Configuration()
-    where = "in-cluster configuration" if kubeconfig is None else f"kubeconfig {kubeconfig}"
+    where = f"kubeconfig {kubeconfig}"
+    if kubeconfig is None:
+        where = "in-cluster configuration (outside of a pod give --kubeconfig)"
     try:
         if kubeconfig is None:
             load_incluster_config(client_configuration=configuration)

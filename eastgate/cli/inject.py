@@ -7,8 +7,10 @@ refused nothing is printed, for a pipe into ``kubectl apply`` would bring the ot
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +19,7 @@ import typer
 from eastgate import __version__
 from eastgate.cli.applications import locate
 from eastgate.cli.values import refuse, require_paths
-from eastgate.model.diagnostics import Diagnostic, Position, Severity, has_errors
+from eastgate.model.diagnostics import Diagnostic, Position, Severity, has_errors, suggest_name
 
 if TYPE_CHECKING:
     from eastgate.dialects.values import Value
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 POD_SECURITY = "pod-security.kubernetes.io/enforce"
 """Label of a namespace: the Pod Security Standard that is enforced there, after mutation."""
+
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 DEFAULT_IMAGE = f"eastgate-sidecar:{__version__}"
 
@@ -95,6 +99,8 @@ def inject(
     from eastgate.pods.probes import TOKEN_ACCEPTED, is_token
 
     require_paths(filename, "--filename")
+    if _NAMESPACE.fullmatch(namespace) is None:
+        raise refuse("--namespace", namespace, "a namespace's name")
     try:
         read_image(image)
     except ValueError:
@@ -111,9 +117,11 @@ def inject(
         from webhook.admissions.tokens import make_token
         from webhook.injections.workloads import inject_documents
 
-        choose = _make_chooser(documents, namespace_label, namespace, image, native=native)
+        namespaces = _list_namespaces(documents)
+        diagnostics += _check_labels(namespaces, values)
+        choose = _make_chooser(namespaces, namespace_label, namespace, image, native=native)
         results, outcomes = inject_documents(documents, choose, lambda: hook_token or make_token())
-        strict = _find_strict_namespaces(documents)
+        strict = _find_strict_namespaces(namespaces)
         for outcome in outcomes:
             diagnostics += _report(outcome, values[outcome.document], strict)
     write_diagnostics(diagnostics, sources)
@@ -154,14 +162,14 @@ def _check_shape(value: Value) -> Iterator[Diagnostic]:
     if items is None or items.data is None or not _holds_pods(kind):
         return
     if not isinstance(items.data, list):
-        message = f"items: expected a list of objects, found {items.kind}: nothing in it is read"
+        message = f"expected a list of objects, found {items.kind}: nothing in it is read"
         yield Diagnostic(items.position, Severity.ERROR, "no-object", message, kind, "items")
         return
     for item in items.data:
         if kind == "List":
             yield from _check_shape(item)
         elif not isinstance(item.data, dict):
-            message = f"{item.path}: expected an object, found {item.kind}"
+            message = f"expected an object, found {item.kind}"
             yield Diagnostic(item.position, Severity.ERROR, "no-object", message, kind, item.path)
 
 
@@ -172,16 +180,57 @@ def _holds_pods(kind: str) -> bool:
     return kind == "List" or any(kind == f"{one}List" for _, one in TEMPLATES)
 
 
+@dataclass(frozen=True, slots=True)
+class _Namespace:
+    """A Namespace in the files: which document it is in, and where its labels are there."""
+
+    document: int
+    path: Path
+    name: str
+    labels: Mapping[str, Any]
+
+
+def _list_namespaces(documents: list[Mapping[str, Any]]) -> list[_Namespace]:
+    """Every Namespace that has a name and labels, those in Lists too."""
+    return [one for index, document in enumerate(documents) for one in _find_namespaces(index, document, ())]
+
+
+def _find_namespaces(index: int, document: Mapping[str, Any], path: Path) -> Iterator[_Namespace]:
+    if document.get("kind") == "List" and isinstance(document.get("items"), list):
+        for place, item in enumerate(document["items"]):
+            if isinstance(item, dict):
+                yield from _find_namespaces(index, item, (*path, "items", place))
+    metadata = document.get("metadata")
+    if document.get("kind") != "Namespace" or not isinstance(metadata, dict):
+        return
+    name, labels = metadata.get("name"), metadata.get("labels")
+    if isinstance(name, str) and isinstance(labels, dict):
+        yield _Namespace(index, (*path, "metadata", "labels"), name, labels)
+
+
+def _check_labels(namespaces: list[_Namespace], values: list[Value]) -> Iterator[Diagnostic]:
+    """A namespace whose label is misspelt is one in which nothing is ever injected, and nobody says so."""
+    from eastgate.pods.annotations import quote
+    from eastgate.pods.names import INJECTION_LABEL
+
+    for one in namespaces:
+        value = one.labels.get(INJECTION_LABEL)
+        if INJECTION_LABEL not in one.labels or value in tuple(Label):
+            continue
+        near = suggest_name(str(value), Label)
+        message = f"label {INJECTION_LABEL}: {quote(value)} is not accepted{near}; accepted: {', '.join(Label)}"
+        place = _locate(values[one.document], (*one.path, INJECTION_LABEL))
+        yield Diagnostic(place, Severity.ERROR, "bad-label", message, f"Namespace {one.name}")
+
+
 def _make_chooser(
-    documents: list[Mapping[str, Any]], label: Label | None, default: str, image: str, *, native: bool
+    namespaces: list[_Namespace], label: Label | None, default: str, image: str, *, native: bool
 ) -> Callable[[str | None], Context]:
     """The circumstances of an object, by the namespace that it says."""
     from eastgate.pods import names
     from webhook.injections.verdicts import Context
 
-    labels = {
-        metadata["name"]: metadata["labels"].get(names.INJECTION_LABEL) for metadata in _find_namespaces(documents)
-    }
+    labels = {one.name: one.labels.get(names.INJECTION_LABEL) for one in namespaces}
 
     def choose(namespace: str | None) -> Context:
         place = namespace or default
@@ -191,21 +240,9 @@ def _make_chooser(
     return choose
 
 
-def _find_namespaces(documents: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Metadata of every Namespace that has a name and labels."""
-    for document in documents:
-        if document.get("kind") == "List" and isinstance(document.get("items"), list):
-            yield from _find_namespaces([item for item in document["items"] if isinstance(item, dict)])
-        metadata = document.get("metadata")
-        if document.get("kind") != "Namespace" or not isinstance(metadata, dict):
-            continue
-        if isinstance(metadata.get("name"), str) and isinstance(metadata.get("labels"), dict):
-            yield metadata
-
-
-def _find_strict_namespaces(documents: list[Mapping[str, Any]]) -> Mapping[str, str]:
+def _find_strict_namespaces(namespaces: list[_Namespace]) -> Mapping[str, str]:
     """Those that admit no container with ``NET_ADMIN``: name and what they enforce."""
-    found = ((one["name"], one["labels"].get(POD_SECURITY)) for one in _find_namespaces(documents))
+    found = ((one.name, one.labels.get(POD_SECURITY)) for one in namespaces)
     return {name: level for name, level in found if level in ("baseline", "restricted")}
 
 

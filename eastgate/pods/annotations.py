@@ -8,6 +8,7 @@ Names follow Kubernetes (DNS-1123 labels and subdomains), images the distributio
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -130,8 +131,10 @@ class Settings:
 
 
 def quote(value: object, limit: int = 80) -> str:
-    """A value for a message: in backticks, short, on one line, nothing in it that a terminal would act upon."""
-    text = value if isinstance(value, str) else repr(value)
+    """A value for a message: in backticks, short, on one line, nothing in it that a terminal would act upon. What is no
+    string is shown as JSON has it.
+    """
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[: limit + 1])
     return f"`{shown if len(shown) <= limit else shown[: limit - 1] + '…'}`"
 
@@ -234,19 +237,19 @@ class _Reader:
         if more := unknown[MAX_UNKNOWN:]:
             self.blame(more[0], ", ".join(SETTINGS_KEYS), f"stands under an unknown key, as {len(more) - 1} more do")
 
-    def text(self, key: str) -> str | None:
+    def text(self, key: str, accepted: str) -> str | None:
         """The value where it is a string; in a cluster it always is, in a file an unquoted one is something else."""
         value = self.annotations.get(key)
         if value is None and key not in self.annotations:
             return None
         if not isinstance(value, str):
-            self.blame(key, "a string (quote it)", "is not a string")
+            self.blame(key, f"a string (quote it): {accepted}", "is not a string")
             return None
         return value
 
     def read[T](self, key: str, parse: Callable[[str], T], accepted: str) -> T | None:
         """What ``parse`` makes of the value, or None after a fault."""
-        text = self.text(key)
+        text = self.text(key, accepted)
         if text is None:
             return None
         try:
@@ -262,7 +265,7 @@ class _Reader:
     def choose(self, key: str, accepted: Iterable[str]) -> str | None:
         """One of a few words."""
         words = [str(word) for word in accepted]
-        text = self.text(key)
+        text = self.text(key, ", ".join(words))
         if text is None or text in words:
             return text
         self.blame(key, ", ".join(words), f"is not accepted{suggest_name(text.strip().lower(), words)}")

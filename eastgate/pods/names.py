@@ -93,6 +93,9 @@ APP_PROBES_VARIABLE: Final = "EASTGATE_APP_PROBES"
 """JSON, ``eastgate.pods.probes``."""
 CONTAINER_PORTS_VARIABLE: Final = "EASTGATE_CONTAINER_PORTS"
 """``http=8080,grpc=9090``: what the named ports of the app's containers are, for Services that lead to a name."""
+MAX_VARIABLE_BYTES: Final = 127 * 1024
+"""Longest value of a variable. Linux starts no program with one of more than 128 KiB (``MAX_ARG_STRLEN``), name
+included."""
 
 # --- paths of the admin port that stand in rewritten probes ---------------------------------------------------------
 APP_PROBE_PATH: Final = "/app-probe/"

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from eastgate.pods import names
+
 PROBE_NAMES: Mapping[str, str] = {"readinessProbe": "readyz", "livenessProbe": "livez", "startupProbe": "startupz"}
 """Field of a container -> last part of the path and of the key."""
 
@@ -32,8 +34,8 @@ DEFAULT_TIMEOUT: int = 1
 POST_START_TIMEOUT: int = 3600
 """Seconds. The kubelet sets no limit to a ``postStart`` hook; a ``preStop`` hook ends with the pod's grace period."""
 
-MAX_TABLE_BYTES = 127 * 1024
-"""Longest table. Linux starts no program with a variable of more than 128 KiB (``MAX_ARG_STRLEN``), name included."""
+MAX_TABLE_BYTES = names.MAX_VARIABLE_BYTES
+"""Longest table: it travels in a variable of the sidecar."""
 
 MAX_PROBES = 4096
 """Entries of a table: five for each container, and pods with eight hundred containers do not start."""

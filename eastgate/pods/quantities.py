@@ -32,7 +32,7 @@ def read_quantity(text: str) -> Fraction:
     """The number that a quantity stands for. Raises ``ValueError`` where Kubernetes would not read it."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise ValueError("not a quantity")
+        raise ValueError("is not a quantity")
     digits, suffix, exponent = match.groups()
     number = Fraction(digits)
     if suffix is not None:
@@ -40,7 +40,7 @@ def read_quantity(text: str) -> Fraction:
     elif exponent is not None:
         number *= Fraction(10) ** int(exponent)
     if number > _MOST:
-        raise ValueError("more than 2^63-1")
+        raise ValueError("is more than 2^63-1")
     return number
 
 
@@ -48,9 +48,9 @@ def read_cpu(text: str) -> Fraction:
     """Cores. Raises ``ValueError``."""
     number = read_quantity(text)
     if number <= 0:
-        raise ValueError("not above 0")
+        raise ValueError("is not above 0")
     if (number * 1000).denominator != 1:
-        raise ValueError("finer than 1m")
+        raise ValueError("is finer than 1m")
     return number
 
 
@@ -58,9 +58,8 @@ def read_memory(text: str) -> Fraction:
     """Bytes. Raises ``ValueError``; ``400m`` is a slip that the Kubernetes documentation warns of: 0.4 bytes."""
     number = read_quantity(text)
     if number <= 0:
-        raise ValueError("not above 0")
+        raise ValueError("is not above 0")
     if number.denominator != 1:
-        raise ValueError(
-            f"`m` means thousandths: did you mean `{text[:-1]}Mi`?" if text.endswith("m") else "not whole bytes"
-        )
+        slip = f"is in thousandths of a byte (did you mean `{text[:-1]}Mi`?)"
+        raise ValueError(slip if text.endswith("m") else "is not whole bytes")
     return number

@@ -1,9 +1,9 @@
 """Verdicts that are given again: pods come in replicas, and a rollout is the moment in which many come at once.
 
 Two pods are alike when they are the same JSON but for what has no say in injection and differs between replicas: their
-names, the node that a DaemonSet's controller wants, and the volume with the random name that the ServiceAccount plugin
-gives each pod. Everything else counts, fields of a later Kubernetes as well; so what injection looks at tomorrow needs
-no change here. Pods that carry our containers already are always looked at anew.
+names, the node that a DaemonSet's controller wants (by name, in ``matchFields``), and the volume with the random name
+that the ServiceAccount plugin gives each pod. Everything else counts, fields of a later Kubernetes as well; so what
+injection looks at tomorrow needs no change here. Pods that carry our containers already are always looked at anew.
 
 Knows: which fields may differ. Must not know: what injection makes of the others.
 """
@@ -27,6 +27,8 @@ MAX_BYTES: Final = 8 * 1024
 
 _TOKEN_VOLUME: Final = "kube-api-access-"  # noqa: S105 (a name)
 """What the ServiceAccount plugin's volumes begin with (``serviceaccount.ServiceAccountVolumeName`` of Kubernetes)."""
+
+_REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -63,7 +65,8 @@ def describe(pod: Mapping[str, object]) -> bytes | None:
     same.pop("name", None)
     same.pop("generateName", None)
     fields: dict[str, Any] = dict(spec)
-    fields.pop("affinity", None)
+    if "affinity" in fields:
+        fields["affinity"] = _hide_node(fields["affinity"])
     for group in ("containers", "initContainers", "ephemeralContainers"):
         containers = fields.get(group)
         if containers is None:
@@ -85,6 +88,19 @@ def describe(pod: Mapping[str, object]) -> bytes | None:
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
     return likeness if len(likeness) <= MAX_BYTES else None
+
+
+def _hide_node(affinity: Any) -> object:
+    """The affinity with the names of nodes left out. That there are some still shows: it is a term that matches one."""
+    try:
+        nodes = affinity["nodeAffinity"]
+        terms = [
+            {**term, "matchFields": bool(term["matchFields"])} if "matchFields" in term else term
+            for term in nodes[_REQUIRED]["nodeSelectorTerms"]
+        ]
+    except (KeyError, TypeError):
+        return affinity
+    return {**affinity, "nodeAffinity": {**nodes, _REQUIRED: {**nodes[_REQUIRED], "nodeSelectorTerms": terms}}}
 
 
 def _even_out(items: list[Any]) -> list[Any]:

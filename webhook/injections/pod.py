@@ -74,7 +74,7 @@ def inject_pod(
         make_token,
     )
     table, ports = probes.to_json(rewriting.table), list_ports(containers)
-    problems += [*rewriting.problems, *_judge_table(rewriting, table)]
+    problems += [*rewriting.problems, *_judge_table(rewriting, table), *_judge_ports(ports)]
     if problems:
         return Refusal.of(problems)
     missing = [volume for volume in make_volumes() if volume["name"] not in volumes]
@@ -113,6 +113,18 @@ def _judge_table(rewriting: Rewriting, table: str) -> list[Problem]:
         f'(`{names.REWRITE_PROBES}: "false"` leaves them as they are)'
     )
     return [Problem("too-many-probes", message, ("spec",))]
+
+
+def _judge_ports(ports: str) -> list[Problem]:
+    """Named ports that are more than the sidecar could be started with."""
+    size = len(ports.encode("utf-8", "surrogatepass"))
+    if size <= names.MAX_VARIABLE_BYTES:
+        return []
+    message = (
+        f"spec: {ports.count(',') + 1} named ports, which are {size} bytes; accepted: at most "
+        f"{names.MAX_VARIABLE_BYTES} bytes, which fit in a variable of the sidecar"
+    )
+    return [Problem("too-many-ports", message, ("spec",))]
 
 
 def _refuse_powers(powers: list[Problem]) -> list[Problem]:

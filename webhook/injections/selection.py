@@ -23,7 +23,7 @@ from eastgate.model.diagnostics import suggest_name
 from eastgate.pods import names
 from eastgate.pods.annotations import SETTINGS_KEYS, Settings, quote, read_settings
 from webhook.injections.verdicts import Context, Path, Problem, Skip
-from webhook.injections.views import PodView, map_of
+from webhook.injections.views import PodView, map_of, maps_of
 
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 
@@ -76,8 +76,11 @@ def _judge_labels(labels: Mapping[str, object], context: Context) -> list[Proble
     value = labels.get(names.INJECT_LABEL)
     path: Path = ("metadata", "labels", names.INJECT_LABEL)
     if names.INJECT_LABEL in labels and value not in ("true", "false"):
-        near = suggest_name(str(value).lower(), ("true", "false"))
-        message = f'label {names.INJECT_LABEL}: {quote(value)} is not accepted{near}; accepted: "true", "false"'
+        if isinstance(value, str):
+            problem = f"is not accepted{suggest_name(value.lower(), ('true', 'false'))}"
+        else:
+            problem = "is not a string (quote it)"
+        message = f'label {names.INJECT_LABEL}: {quote(value)} {problem}; accepted: "true", "false"'
         problems.append(Problem("bad-label", message, path))
     elif value == "false" and context.enforced:
         message = (
@@ -126,12 +129,30 @@ def _find_windows(view: PodView) -> Path | None:
         for key in _OS_LABELS:
             if selector.get(key) == "windows":
                 return ("spec", "nodeSelector", key)
+    terms = _list_node_terms(view.spec)
+    if terms and all(_is_windows_term(term) for term in terms):
+        return ("spec", "affinity", "nodeAffinity")
     if _asks_windows(view.spec):
         return ("spec", "securityContext", "windowsOptions")
     for container in view.all_containers():
         if _asks_windows(container.data):
             return (*container.path, "securityContext", "windowsOptions")
     return None
+
+
+def _list_node_terms(spec: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """The alternatives of the required node affinity. An empty one matches no node (``core/v1`` NodeSelectorTerm)."""
+    nodes = map_of(map_of(spec.get("affinity")).get("nodeAffinity"))
+    required = map_of(nodes.get("requiredDuringSchedulingIgnoredDuringExecution"))
+    return [term for term in maps_of(required.get("nodeSelectorTerms")) if any(term.values())]
+
+
+def _is_windows_term(term: Mapping[str, object]) -> bool:
+    """Whether every node that it matches says that it runs Windows."""
+    return any(
+        one.get("operator") == "In" and one.get("key") in _OS_LABELS and one.get("values") == ["windows"]
+        for one in maps_of(term.get("matchExpressions"))
+    )
 
 
 def _asks_windows(holder: Mapping[str, object]) -> bool:

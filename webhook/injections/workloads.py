@@ -15,7 +15,7 @@ from eastgate.pods import names
 from eastgate.pods.annotations import SETTINGS_KEYS
 from webhook.injections.patches import Operation, apply, prefix
 from webhook.injections.pod import inject_pod
-from webhook.injections.verdicts import Context, Injection, Path, Refusal, Skip
+from webhook.injections.verdicts import Context, Injection, Path, Problem, Refusal, Skip
 from webhook.injections.views import CONTAINERS, map_of, name_pod, show_path
 
 _TEMPLATE: Path = ("spec", "template")
@@ -75,7 +75,9 @@ def inject_documents(
             namespace = map_of(holder.get("metadata")).get("namespace")
             context = choose_context(namespace if isinstance(namespace, str) and namespace else None)
             known.add(path)
-            verdict = _add_doubts(inject_pod(pod, context, make_token), holder)
+            verdict = _add_doubts(inject_pod(pod, context, make_token), holder, pod)
+            if isinstance(verdict, Injection) and (clashes := _judge_claims(holder)):
+                path, verdict = path[: -len(_TEMPLATE)], Refusal.of(clashes)
             subject = f"{holder['kind']} {name_pod(holder, context)}"
             outcomes.append(Outcome(index, path, context.namespace, subject, verdict))
             if isinstance(verdict, Injection):
@@ -85,16 +87,47 @@ def inject_documents(
     return results, outcomes
 
 
-def _add_doubts(verdict: Injection | Skip | Refusal, holder: Mapping[str, Any]) -> Injection | Skip | Refusal:
+def _judge_claims(holder: Mapping[str, Any]) -> list[Problem]:
+    """Volumes that the controller of a StatefulSet puts in the place of those of the template with the same name."""
+    problems = []
+    claims = map_of(holder.get("spec")).get("volumeClaimTemplates") if holder["kind"] == "StatefulSet" else None
+    for index, claim in enumerate(claims if isinstance(claims, list) else ()):
+        name = map_of(map_of(claim).get("metadata")).get("name")
+        if name in names.VOLUMES:
+            path: Path = ("spec", "volumeClaimTemplates", index, "metadata", "name")
+            message = f"{show_path(path)}: the name `{name}` is that of an injected volume; accepted: another name"
+            problems.append(Problem("name-clash", message, path))
+    return problems
+
+
+def _add_doubts(
+    verdict: Injection | Skip | Refusal, holder: Mapping[str, Any], pod: Mapping[str, Any]
+) -> Injection | Skip | Refusal:
     """A word to those who annotated a Deployment and meant its pods."""
-    inner = TEMPLATES[str(holder["apiVersion"]).rpartition("/")[0], holder["kind"]]
-    annotations = map_of(map_of(holder.get("metadata")).get("annotations"))
-    misplaced = [key for key in annotations if key in SETTINGS_KEYS]
-    if not inner or not misplaced or isinstance(verdict, Refusal):
+    if isinstance(verdict, Refusal):
         return verdict
-    place = show_path((*inner, "metadata", "annotations"))
-    doubt = f"`{misplaced[0]}` on the {holder['kind']} itself has no effect; accepted: in `{place}`"
-    return replace(verdict, warnings=(*verdict.warnings, doubt))
+    inner = TEMPLATES[str(holder["apiVersion"]).rpartition("/")[0], holder["kind"]]
+    doubts = tuple(
+        f"`{key}` on {where} has no effect; accepted: in `{show_path((*inner, 'metadata', field))}`"
+        for where, field, key in _find_misplaced(holder, pod, inner)
+    )
+    return replace(verdict, warnings=(*verdict.warnings, *doubts)) if doubts else verdict
+
+
+def _find_misplaced(holder: Mapping[str, Any], pod: Mapping[str, Any], inner: Path) -> Iterator[tuple[str, str, str]]:
+    """Where a pod's keys stand that is no pod, as what, and the first key of each place."""
+    levels = [(f"the {holder['kind']} itself", holder)] if inner else []
+    if inner[1:2] == ("jobTemplate",):
+        levels.append(("the job template", map_of(map_of(holder.get("spec")).get("jobTemplate"))))
+    opted = names.INJECT_LABEL in map_of(map_of(pod.get("metadata")).get("labels"))
+    for where, level in levels:
+        metadata = map_of(level.get("metadata"))
+        misplaced = [key for key in map_of(metadata.get("annotations")) if key in SETTINGS_KEYS]
+        if misplaced:
+            yield where, "annotations", misplaced[0]
+        # Many put the same labels on both.
+        if names.INJECT_LABEL in map_of(metadata.get("labels")) and not opted:
+            yield where, "labels", names.INJECT_LABEL
 
 
 def _find_strangers(value: object, path: Path, known: set[Path]) -> Iterator[Path]:
@@ -125,7 +158,7 @@ def _pass_over(
         path,
         context.namespace,
         subject,
-        Skip("unknown-kind", why, (f"{show_path(path)} is not injected: {why}",)),
+        Skip("unknown-kind", why, (f"{show_path(path) or 'the object'} is not injected: {why}",)),
     )
 
 

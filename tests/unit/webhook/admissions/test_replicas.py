@@ -20,6 +20,8 @@ from webhook.admissions.review import allow
 from webhook.injections.pod import inject_pod
 from webhook.injections.verdicts import Context
 
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
 CONTEXT = Context("shop", False, "eastgate-sidecar", None, (), True, "1")
 
 
@@ -29,8 +31,14 @@ def make_replica(suffix: str = "abcde") -> dict[str, Any]:
     pod["metadata"] |= {"name": f"web-{suffix}", "generateName": "web-"}
     pod["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}, {"name": token, "projected": {"sources": []}}]
     pod["spec"]["containers"][0]["volumeMounts"] = [{"name": token, "mountPath": "/var/run/secrets/x"}]
-    pod["spec"]["affinity"] = {"nodeAffinity": suffix}
+    pod["spec"]["affinity"] = on_node(suffix)
     return pod
+
+
+def on_node(name: str) -> dict[str, Any]:
+    """As the controller of a DaemonSet writes it (``ReplaceDaemonSetPodNodeNameNodeAffinity``)."""
+    fields = [{"key": "metadata.name", "operator": "In", "values": [name]}]
+    return {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchFields": fields}]}}}
 
 
 def count_judgements(*asked: tuple[dict[str, Any], Context]) -> int:
@@ -60,6 +68,13 @@ def test_replicas_are_judged_once() -> None:
         lambda pod: pod["spec"]["containers"][0]["volumeMounts"][0].update(mountPath="/x"),
         lambda pod: pod["spec"]["volumes"][0].update(name="eastgate-state"),
         lambda pod: pod["spec"]["volumes"].reverse(),
+        lambda pod: pod["spec"].pop("affinity"),
+        lambda pod: pod["spec"].update(affinity={"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{}]}}}),
+        lambda pod: pod["spec"]["affinity"].update(podAffinity={}),
+        lambda pod: pod["spec"]["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"][0].update(
+            matchExpressions=[]
+        ),
+        lambda pod: pod["spec"]["affinity"]["nodeAffinity"][REQUIRED].update(nodeSelectorTerms=[0]),
     ],
 )
 def test_what_makes_a_pod_another_one(change: Callable[[dict[str, Any]], object]) -> None:
@@ -118,7 +133,7 @@ def test_alike_is_only_what_is_injected_alike(found: list[dict[str, Any]], enfor
     for pod in found:
         other: dict[str, Any] = json.loads(json.dumps(pod))
         other["metadata"] |= {"name": "another", "generateName": "another-"}
-        other["spec"]["affinity"] = {"x": 1}
+        pod["spec"]["affinity"], other["spec"]["affinity"] = on_node("a"), on_node("b")
         pod["spec"].setdefault("volumes", []).append({"name": "kube-api-access-aaaaa"})
         other["spec"].setdefault("volumes", []).append({"name": "kube-api-access-bbbbb"})
         for one, suffix in ((pod, "aaaaa"), (other, "bbbbb")):

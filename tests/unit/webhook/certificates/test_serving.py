@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.ports import stop_accepting
 from webhook.certificates.authority import Authority, make_authority
 from webhook.certificates.leaf import make_leaf, name_service
 from webhook.certificates.schedule import DAY
@@ -44,9 +45,10 @@ def port(served: ServedLeaf) -> Iterator[int]:
                 return
             threading.Thread(target=greet, args=(connection,), daemon=True).start()
 
-    threading.Thread(target=accept, daemon=True).start()
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
     yield listener.getsockname()[1]
-    listener.close()
+    stop_accepting(listener, accepting)
 
 
 def trust(*authorities: Authority) -> ssl.SSLContext:

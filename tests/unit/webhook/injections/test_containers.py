@@ -9,7 +9,7 @@ import pytest
 from eastgate.pods import names
 from eastgate.pods.annotations import read_settings
 from eastgate.pods.quantities import read_cpu, read_memory
-from tests.unit.webhook.injections.scenes import CLASSIC, CONTEXT, container, environment, inject, make_pod
+from tests.unit.webhook.injections.scenes import CLASSIC, CONTEXT, container, environment, inject, make_pod, refuse
 from webhook.injections.verdicts import Context
 from webhook.injections.volumes import make_mounts, make_volumes
 
@@ -158,6 +158,33 @@ def test_environment() -> None:
         "EASTGATE_POD_SERVICE_ACCOUNT": "spec.serviceAccountName",
         "EASTGATE_POD_NODE": "spec.nodeName",
     }
+
+
+def test_more_named_ports_than_a_program_starts_with() -> None:
+    """Linux takes a variable of 128 KiB, name included. Names of ports have at most 15 characters."""
+
+    def make(number: int) -> dict[str, Any]:
+        ports = [{"name": f"p{one:014}", "containerPort": 10000 + one} for one in range(number)]
+        return {"name": "app", "ports": ports}
+
+    most = (names.MAX_VARIABLE_BYTES + 1) // 22
+    value = environment(inject(make_pod(containers=[make(most)])))[names.CONTAINER_PORTS_VARIABLE]
+    assert 127 * 1024 - 22 < len(value) <= 127 * 1024
+    late = inject(make_pod())
+    late["spec"]["containers"].append({**make(most + 1), "name": "late"})
+    for pod in (make_pod(containers=[make(most + 1)]), late):
+        refusal = refuse(pod)
+        assert refusal.reason == "too-many-ports"
+        assert "named ports" in refusal.messages[0]
+        assert "accepted: at most 130048 bytes" in refusal.messages[0]
+
+
+def test_more_probes_than_a_program_starts_with() -> None:
+    path = "/" + "x" * 127 * 1024
+    refusal = refuse(make_pod(containers=[{"name": "a", "readinessProbe": {"httpGet": {"port": 80, "path": path}}}]))
+    assert refusal.reason == "too-many-probes"
+    assert "1 probes and hooks" in refusal.messages[0]
+    assert names.REWRITE_PROBES in refusal.messages[0]
     assert "EASTGATE_OPAQUE_PORTS" not in environment(inject(make_pod()))
 
 

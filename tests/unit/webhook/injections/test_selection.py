@@ -74,6 +74,19 @@ def test_the_system_cannot_be_locked_out(namespace: str, enforced: bool) -> None
         assert skip(pod, context).reason == "exempt-namespace"
 
 
+def require(*terms: Any) -> dict[str, Any]:
+    """The affinity that requires nodes of one of these terms."""
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [*terms]}}}
+
+
+def match(key: str, operator: str, *values: str) -> dict[str, Any]:
+    return {"key": key, "operator": operator, "values": [*values]}
+
+
+WINDOWS = match("kubernetes.io/os", "In", "windows")
+ZONE = match("topology.kubernetes.io/zone", "In", "a")
+
+
 @pytest.mark.parametrize(
     "spec",
     [
@@ -81,12 +94,35 @@ def test_the_system_cannot_be_locked_out(namespace: str, enforced: bool) -> None
         {"nodeSelector": {"beta.kubernetes.io/os": "windows"}},
         {"securityContext": {"windowsOptions": {"runAsUserName": "ContainerUser"}}},
         {"containers": [{"name": "app", "securityContext": {"windowsOptions": {"hostProcess": True}}}]},
+        {"affinity": require({"matchExpressions": [WINDOWS]})},
+        {"affinity": require({"matchExpressions": [ZONE, WINDOWS]}, {"matchExpressions": [WINDOWS]}, {})},
+        {"affinity": require({"matchExpressions": [match("beta.kubernetes.io/os", "In", "windows")]})},
     ],
 )
 def test_windows(spec: dict[str, Any]) -> None:
     refusal = refuse(make_pod(**spec))
     assert refusal.reason == "windows"
     assert "Linux only" in refusal.messages[0]
+
+
+@pytest.mark.parametrize(
+    "affinity",
+    [
+        {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": {"matchExpressions": [WINDOWS]}}]}},
+        require({"matchExpressions": [WINDOWS]}, {"matchExpressions": [ZONE]}),
+        require({"matchExpressions": [WINDOWS]}, {"matchFields": [match("metadata.name", "In", "a")]}),
+        require({"matchExpressions": [match("kubernetes.io/os", "In", "linux", "windows")]}),
+        require({"matchExpressions": [match("kubernetes.io/os", "NotIn", "windows")]}),
+        require({"matchExpressions": [match("kubernetes.io/os", "Exists")]}),
+        require({}),
+        require(),
+        {"nodeAffinity": None},
+        {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": "x"}}},
+        "x",
+    ],
+)  # fmt: skip
+def test_affinity_that_leaves_linux(affinity: Any) -> None:
+    assert outcome(make_pod(affinity=affinity), CONTEXT) == INJECTED
 
 
 def test_what_is_asked_for_in_vain_is_said() -> None:
