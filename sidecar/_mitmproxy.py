@@ -106,6 +106,11 @@ class Lane(Layer):
     as of any other event (``OpenConnectionCompleted``).
     """
 
+    @property
+    def idle(self) -> bool:
+        """True while nothing is in flight, so that closing the connection now costs its client nothing but a dial."""
+        return False
+
     def handle_event(self, event: events.Event) -> Commands:
         """React to one event."""
         raise NotImplementedError
@@ -152,4 +157,9 @@ class KeysFetched(events.Event):
 
 
 class Drain(events.Event):
-    """The proxy is going away: finish what is in flight, begin nothing, close when idle."""
+    """The proxy is going away: finish what is in flight, begin nothing, close when idle. ``at_once``: without waiting
+    for what the client may have on its way.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self.at_once = at_once

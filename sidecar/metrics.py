@@ -70,6 +70,7 @@ FAMILIES = {
     "eastgate_connections": Family("gauge", "Client connections open"),
     "eastgate_connections_capacity": Family("gauge", "Client connections that may be open"),
     "eastgate_connections_turned_away_total": Family("counter", "Client connections closed unread, one too many"),
+    "eastgate_connections_displaced_total": Family("counter", "Idle client connections closed to make room"),
     "eastgate_faults_total": Family("counter", "Exceptions that were turned into refusals", ("fault",)),
     "eastgate_log_dropped_total": Family("counter", "Log records dropped because standard error was not read"),
     "eastgate_workers": Family("gauge", "Worker processes that accept connections"),

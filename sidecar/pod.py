@@ -11,6 +11,7 @@ Knows: what the pod's files mean for the service. Must not know: formats, or how
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterable
@@ -54,11 +55,13 @@ PROVEN_SECONDS = 10.0
 
 def run(options: PodOptions) -> int:
     """Serve until told to stop. Returns the exit code: 0 after a drain, 1 when an address cannot be had."""
-    try:
-        options = replace(options, engine=replace(options.engine, listen=claim_address(*options.engine.listen)))
-    except OSError as error:
-        return refuse(f"cannot listen on {join_address(*options.engine.listen)}", error)
-    with asyncio.Runner(loop_factory=make_loop) as runner:
+    with contextlib.ExitStack() as held:
+        try:
+            listen = held.enter_context(claim_address(*options.engine.listen))
+        except OSError as error:
+            return refuse(f"cannot listen on {join_address(*options.engine.listen)}", error)
+        options = replace(options, engine=replace(options.engine, listen=listen))
+        runner = held.enter_context(asyncio.Runner(loop_factory=make_loop))
         return runner.run(_serve(options))
 
 

@@ -9,6 +9,7 @@ Knows: what errors mean to ``serve``. Must not know: how anything is done.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from dataclasses import replace
@@ -22,14 +23,13 @@ from sidecar.policies.snapshot import (
     Snapshot,
     Watcher,
     compile_material,
+    demand_plan,
     take_snapshot,
     write_diagnostics,
 )
 from sidecar.policies.trust import open_trust
 from sidecar.service import Service, refuse
 from sidecar.sockets import claim_address, join_address
-
-__all__ = ["claim_address", "run"]
 
 logger = logging.getLogger("eastgate.serve")
 
@@ -48,11 +48,12 @@ def run(options: ServeOptions) -> int:
     write_diagnostics(snapshot.diagnostics)
     if snapshot.plan is None:
         return 1
-    try:
-        options = replace(options, listen=claim_address(*options.listen))
-    except OSError as error:
-        return refuse(f"cannot listen on {join_address(*options.listen)}", error)
-    with asyncio.Runner(loop_factory=make_loop) as runner:
+    with contextlib.ExitStack() as held:
+        try:
+            options = replace(options, listen=held.enter_context(claim_address(*options.listen)))
+        except OSError as error:
+            return refuse(f"cannot listen on {join_address(*options.listen)}", error)
+        runner = held.enter_context(asyncio.Runner(loop_factory=make_loop))
         return runner.run(_serve(options, stdin, watcher, trust, snapshot))
 
 
@@ -77,6 +78,15 @@ class FileService(Service):
     async def obtain(self) -> Snapshot:
         """What was read before there was a loop."""
         return self._first
+
+    def _put_in_force(self, snapshot: Snapshot) -> None:
+        """Say so where a slip in --policies or --service refuses everything, or protects nothing."""
+        super()._put_in_force(snapshot)
+        plan = demand_plan(snapshot)
+        if plan.refusal is not None:
+            logger.warning("every request is refused: %s", plan.refusal.detail)
+        elif not any(guard.names for guard in plan.guards):
+            logger.warning("no policy holds here: no request needs a token")
 
     async def watch(self) -> None:
         """Reload on SIGHUP or when a file changed, for ever."""

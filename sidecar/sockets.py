@@ -5,8 +5,10 @@ Knows: address families, ports, which addresses are ours. Must not know: who lis
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
+from collections.abc import Iterator
 
 BACKLOG = 4096
 """Connections waiting to be accepted; the kernel caps it at net.core.somaxconn (4096 since Linux 5.4)."""
@@ -32,22 +34,31 @@ def bind_socket(host: str, port: int, *, shared: bool = True) -> socket.socket:
     return socket.create_server(found[0][4][:2], family=found[0][0], reuse_port=shared, backlog=BACKLOG)
 
 
-def claim_address(host: str, port: int) -> tuple[str, int]:
-    """A numeric address and a port that nobody listens on. Raises ``OSError``.
+@contextlib.contextmanager
+def claim_address(host: str, port: int) -> Iterator[tuple[str, int]]:
+    """A numeric address and a port that nobody listens on, for as long as the block lasts. Raises ``OSError``.
 
-    The workers share the port, which by itself would also let a second program slip in beside a first one; so it is
-    bound once without sharing. An empty ``host`` stays empty: all addresses.
+    The workers share the port, which by itself would also let a second program slip in beside a first one; so a given
+    port is bound once without sharing. One that the kernel chooses (0) is held until the block ends, or the kernel
+    would choose it for somebody else, too, before the workers have it: two that share end up with half of each other's
+    connections. What is held does not listen. An empty ``host`` stays empty: all addresses.
     """
     if not host:
         with bind_socket("", port, shared=False) as probe:
-            return "", int(probe.getsockname()[1])
+            chosen = int(probe.getsockname()[1])
+        yield "", chosen
+        return
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, address = found[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
-        bound = probe.getsockname()
-    return bound[0], bound[1]
+    with socket.socket(family, kind, protocol) as claim:
+        claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if port == 0:
+            claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        claim.bind(address)
+        bound = claim.getsockname()
+        if port:
+            claim.close()
+        yield bound[0], bound[1]
 
 
 _MAX_OWN = 64

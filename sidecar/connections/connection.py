@@ -26,6 +26,7 @@ from sidecar._mitmproxy import (
     FetchKeys,
     HoldReading,
     KeysFetched,
+    Lane,
     Layer,
     commands,
     events,
@@ -86,7 +87,8 @@ class SidecarHandler(ConnectionHandler):
         self._queue: deque[events.Event] = deque()
         self._busy = False
         self.over = False
-        self._active = True
+        self._clock = self.loop.time
+        self._heard = self._clock()
         self._opening: set[commands.OpenConnection] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,6 +109,13 @@ class SidecarHandler(ConnectionHandler):
         """True until the client's connection is closed or being closed."""
         return not self.over and not self.client_endpoint.transport.is_closing()
 
+    @property
+    def idle_since(self) -> float | None:
+        """The loop's clock when anything was last heard here; None while anything is in flight, or it is ending."""
+        if not self.is_open or self.client_endpoint.transport.get_write_buffer_size():
+            return None
+        return self._heard if isinstance(self.layer, Lane) and self.layer.idle else None
+
     # Events.
 
     def dispatch(self, event: events.Event) -> None:
@@ -115,7 +124,8 @@ class SidecarHandler(ConnectionHandler):
         if self._busy or self.over:
             queue.append(event)
             return
-        self._busy = self._active = True
+        self._busy = True
+        self._heard = self._clock()
         try:
             while True:
                 for command in self.layer.handle_event(event):
@@ -288,11 +298,16 @@ class SidecarHandler(ConnectionHandler):
                 endpoint.abort()
 
     def _look_for_idleness(self) -> None:
-        if not self._active:
+        left = self._heard + self.limits.idle_seconds - self._clock()
+        if left > 0:
+            self._call_later(left, self._look_for_idleness)
+        else:
             self.abort()
-            return
-        self._active = False
-        self._call_later(self.limits.idle_seconds, self._look_for_idleness)
+
+    def leave(self) -> None:
+        """Make room for another client: say goodbye where there are words for it (GOAWAY), and close."""
+        self.dispatch(Drain(at_once=True))
+        self.close_connection(self.client)
 
     def abort(self) -> None:
         """Cut all connections now. A client that may be in the middle of a response must not take it for whole."""

@@ -23,6 +23,10 @@ logger = logging.getLogger("eastgate.proxy")
 HIGH_WATER = 128 * 1024
 LOW_WATER = 32 * 1024
 
+LARGE_READ = 64 * 1024
+"""After a read of so many bytes it is the other connections' turn. uvloop reads up to 32 times 256,000 bytes from one
+socket before it looks at another."""
+
 STUCK_SECONDS = 30.0
 """A closed connection whose peer has taken nothing for this long is cut (nginx: lingering_time 30 s)."""
 
@@ -110,6 +114,15 @@ class Endpoint(asyncio.Protocol):
                 self.owner.balance()
         except Exception as error:
             self._give_up(error)
+            return
+        if len(data) >= LARGE_READ and self._reading and not self.transport.is_closing():
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        """The others had their turn."""
+        if self._reading and not self._ended and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         """FIN. The other direction stays open until the lane closes it."""

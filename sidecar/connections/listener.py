@@ -28,13 +28,11 @@ from sidecar._mitmproxy import (
 )
 from sidecar.connections.connection import KeyFetcher, SidecarHandler
 from sidecar.connections.endpoint import Endpoint
+from sidecar.connections.room import MOST_LEAVING, IdleClients, Tally
 from sidecar.options import Limits
 from sidecar.sockets import BACKLOG, bind_socket, is_own_address
 
 logger = logging.getLogger("eastgate.proxy")
-
-ANNOUNCE_SECONDS = 1.0
-"""Between two records of connections that were turned away: a flood of them must not become one of records."""
 
 
 class ServeMode(ProxyMode):  # type: ignore[no-untyped-call]
@@ -101,7 +99,7 @@ class SidecarInstance[M: ProxyMode](AsyncioServerInstance[M]):  # type: ignore[n
         return Endpoint(self._begin)
 
     def _begin(self, endpoint: Endpoint) -> None:
-        if len(self.addon.connections) >= self.addon.capacity:
+        if len(self.addon.connections) >= self.addon.capacity and not self.addon.make_room():
             self.addon.turn_away(endpoint)
             return
         transport = endpoint.transport
@@ -176,7 +174,6 @@ class EastgateAddon:
     ) -> None:
         self.make_top_layer = make_top_layer
         self.capacity = capacity
-        self.turned_away = 0
         self.fetch_keys = fetcher.fetch
         self.limits = limits
         self.options = Options()
@@ -184,8 +181,10 @@ class EastgateAddon:
         self.own_addresses: frozenset[tuple[str, int]] = frozenset()
         self.nobody_connected = asyncio.Event()
         self.draining = False
-        self._announcing = False
-        self._announced = 0
+        self._idle = IdleClients(self.connections, asyncio.get_running_loop().time)
+        full = "there are as many as there may be"
+        self.turned_away = Tally(f"connections turned away: {full}", self._describe)
+        self.displaced = Tally(f"idle connections closed to make room: {full}", self._describe)
 
     @contextlib.contextmanager
     def register_connection(self, connection_id: tuple[Any, ...] | str, handler: Any) -> Iterator[None]:
@@ -203,19 +202,22 @@ class EastgateAddon:
         else to leave, told nothing and counted nowhere, and a TCP probe would go on succeeding. A reset is heard at
         once, and whoever balances loads goes elsewhere (Envoy's overload manager and nginx do the same).
         """
-        self.turned_away += 1
+        self.turned_away.add()
         endpoint.reset()
-        if not self._announcing:
-            self._announce()
 
-    def _announce(self) -> None:
-        """Log what was turned away since the last time; look again after a second."""
-        count, self._announced = self.turned_away - self._announced, self.turned_away
-        self._announcing = count > 0
-        if count:
-            fields = {"count": count, "open": len(self.connections), "capacity": self.capacity}
-            logger.warning("connections turned away: there are as many as there may be", extra={"fields": fields})
-            asyncio.get_running_loop().call_later(ANNOUNCE_SECONDS, self._announce)
+    def make_room(self) -> bool:
+        """Close the connection that has been idle longest; False where none is idle, or too many are closing."""
+        if len(self.connections) >= self.capacity + MOST_LEAVING:
+            return False
+        longest = self._idle.take_longest()
+        if longest is None:
+            return False
+        self.displaced.add()
+        longest.leave()
+        return True
+
+    def _describe(self) -> dict[str, int]:
+        return {"open": len(self.connections), "capacity": self.capacity}
 
     def forget(self, connection_id: tuple[Any, ...] | str) -> None:
         """A connection is over."""

@@ -69,7 +69,12 @@ class Proxy:
     @property
     def turned_away(self) -> int:
         """Client connections that were one too many."""
-        return self._addon.turned_away
+        return self._addon.turned_away.count
+
+    @property
+    def displaced(self) -> int:
+        """Client connections that were idle and made room for another."""
+        return self._addon.displaced.count
 
     async def start(self) -> tuple[str, int]:
         """Listen; returns where. Raises ``OSError`` when the address cannot be had."""

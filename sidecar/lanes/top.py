@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar._mitmproxy import Commands, Context, Drain, Lane, Layer, commands, events
+from sidecar._mitmproxy import Commands, Context, Drain, Lane, commands, events
 from sidecar.lanes.http1.lane import Http1Lane
 from sidecar.lanes.http1.session import DRAIN_GRACE_SECONDS
 from sidecar.lanes.http2 import Http2Lane
@@ -39,10 +39,15 @@ class TopLane(Lane):
         self._limits = limits
         self._opaque_ports = opaque_ports
         self._seen = b""
-        self._chosen: Layer | None = None
+        self._chosen: Lane | None = None
         self._wakeup: commands.RequestWakeup | None = None
         self._beginning = False
         self._draining = False
+
+    @property
+    def idle(self) -> bool:
+        """Nothing has come yet, or the lane has nothing in flight."""
+        return not self._seen if self._chosen is None else self._chosen.idle
 
     def handle_event(self, event: events.Event) -> Commands:
         """Wait for enough bytes, choose, hand over."""
@@ -58,6 +63,8 @@ class TopLane(Lane):
         elif isinstance(event, events.DataReceived) and event.connection is client:
             self._seen += event.data
             yield from self._choose()
+        elif isinstance(event, Drain) and event.at_once:
+            yield commands.CloseConnection(client)
         elif isinstance(event, Drain):
             # A client that has just connected may have its first request on the way.
             self._draining = True
@@ -84,7 +91,7 @@ class TopLane(Lane):
         else:
             yield from self._become(Http1Lane(self.context, self._gate, self._limits))
 
-    def _become(self, lane: Layer) -> Commands:
+    def _become(self, lane: Lane) -> Commands:
         self._chosen = lane
         self.handle_event = lane.handle_event  # type: ignore[method-assign]
         yield from lane.handle_event(events.Start())

@@ -63,6 +63,7 @@ class Worker:
         self._metrics.show("eastgate_connections", lambda: [((), float(proxy.connections))])
         self._metrics.show("eastgate_connections_capacity", lambda: [((), float(proxy.capacity))])
         self._metrics.show("eastgate_connections_turned_away_total", lambda: [((), float(proxy.turned_away))])
+        self._metrics.show("eastgate_connections_displaced_total", lambda: [((), float(proxy.displaced))])
         self._metrics.show("eastgate_workers", lambda: [((), 1.0)])
         self._metrics.show("eastgate_bundle_info", lambda: [((self._name,), 1.0)])
         self._metrics.show("eastgate_jwks_keys", lambda: self._show("keys"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar._mitmproxy import ConnectionState, events
 from sidecar.lanes.http1.lane import Http1Lane
 from sidecar.options import Limits
 from tests.lanes.stub_gate import StubGate
@@ -256,6 +257,51 @@ def test_pipelined_requests_are_served_in_order_one_at_a_time() -> None:
     assert transcript.take_client().startswith(b"HTTP/1.1 200 OK")
     assert transcript.opened == 1
     assert len(gate.requests) == 4
+
+
+def test_a_flood_of_pipelined_refusals_is_answered_in_turns() -> None:
+    """Ten thousand fit into what is read at a time, and others wait meanwhile."""
+    denied = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+    transcript = lane()
+    transcript.waits = True
+    transcript.from_client(b"".join(denied % number for number in range(150)))
+    assert transcript.client.count(b"HTTP/1.1 401 ") == 64
+    assert transcript.held["client"]
+    assert not transcript.layer.idle
+    transcript.from_client(denied % 150)  # what was read before the hold: it waits behind the others
+    assert transcript.client.count(b"HTTP/1.1 401 ") == 64
+    transcript.client_closes()  # and so does an end
+    assert transcript.closed == []
+    while transcript.wakeups:
+        transcript.time_passes()
+    assert transcript.take_client().count(b"HTTP/1.1 401 ") == 151
+    assert [request.target for request in transcript.gate.requests] == [b"/%d" % number for number in range(151)]  # type: ignore[attr-defined]
+    assert not transcript.held["client"]
+    assert transcript.closed == ["client"]
+
+
+def test_a_request_that_is_allowed_ends_the_turns() -> None:
+    transcript = lane().from_client(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 64)
+    assert (transcript.turns, transcript.held["client"]) == (0, False)
+    transcript.from_client(
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 64 + b"GET /x HTTP/1.1\r\nHost: a\r\n" + GOOD + b"\r\n"
+    )
+    assert transcript.turns == 1
+    assert transcript.upstream.startswith(b"GET /x ")
+    transcript.take_client()
+    assert status(transcript.from_upstream(OK).client) == 200
+    assert not transcript.held["client"]
+
+
+def test_a_client_that_is_gone_gets_no_further_turn() -> None:
+    transcript = lane()
+    transcript.waits = True
+    transcript.from_client(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 150)
+    transcript.context.client.state = ConnectionState.CLOSED
+    transcript.feed(events.ConnectionClosed(transcript.context.client))
+    asked = len(transcript.gate.requests)  # type: ignore[attr-defined]
+    transcript.time_passes()
+    assert len(transcript.gate.requests) == asked  # type: ignore[attr-defined]
 
 
 def test_a_pipelining_client_is_held_back() -> None:

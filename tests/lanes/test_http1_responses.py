@@ -188,10 +188,24 @@ def test_a_truncated_response_is_cut(body: bytes) -> None:
     assert "client" in transcript.closed
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
 def test_a_chunked_response_that_breaks_is_cut() -> None:
-    transcript = asked().from_upstream(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n")
+    transcript = asked().from_upstream(CHUNKED).from_upstream(b"5\r\nhello\r\nzz\r\n")
+    assert status(transcript.client) == 200
     assert not transcript.client.endswith(b"0\r\n\r\n")
     assert "client" in transcript.closed
+
+
+@pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
+def test_a_response_that_breaks_before_any_of_it_was_passed_on_is_a_bad_gateway(interim: bytes) -> None:
+    """A close without a word would be taken for that of a connection left idle, and the request be sent again."""
+    transcript = asked().from_upstream(interim + CHUNKED + b"5\r\nhello\r\nzz\r\n")
+    assert status(transcript.take_client()) == 502
+    assert transcript.closed == ["upstream"]
+    transcript.from_client(GET).from_upstream(OK)
+    assert status(transcript.client) == 200
 
 
 @pytest.mark.parametrize("more", [b"", b"zz\r\n", b"-1\r\n"], ids=["cut", "broken", "negative"])
@@ -308,6 +322,17 @@ def test_a_websocket_becomes_a_tunnel() -> None:
     assert transcript.closed == ["upstream-half"]
     transcript.upstream_closes()
     assert transcript.closed[1:] == ["upstream", "client"]
+
+
+def test_a_client_that_ends_before_its_upgrade_is_answered_has_its_end_passed_on() -> None:
+    transcript = lane().from_client(UPGRADE + b"\x88\x80").client_closes()
+    transcript.take_upstream()
+    transcript.from_upstream(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    assert transcript.take_upstream() == b"\x88\x80"
+    assert transcript.closed == ["upstream-half"]
+    assert transcript.from_upstream(b"\x88\x00").take_client().endswith(b"\r\n\r\n\x88\x00")
+    transcript.upstream_closes()
+    assert transcript.closed == ["upstream-half", "upstream", "client"]
 
 
 def test_a_denied_websocket() -> None:

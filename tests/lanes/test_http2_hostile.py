@@ -30,6 +30,7 @@ from sidecar.lanes.http2.frames import (
     STREAM_CLOSED,
     WINDOW_UPDATE,
     WITH_PRIORITY,
+    Frame,
     FrameReader,
     encode_frame,
     encode_head,
@@ -66,6 +67,9 @@ class Wire:
         return [
             (kind, flags, stream, data[9:]) for kind, flags, stream, data in self.reader.feed(self.lane.take_client())
         ]
+
+    def window_updates(self) -> list[Frame]:
+        return [frame for frame in self.reader.feed(self.lane.take_client()) if frame.kind == WINDOW_UPDATE]
 
     def goaway(self) -> int | None:
         """The code of the GOAWAY, the last thing said; the connection is over then."""
@@ -461,6 +465,70 @@ def test_dropped_frames_are_not_forwarded():
         encode_frame(DATA, 0, 1, b""),
     )
     assert wire.lane.take_upstream() == b""
+
+
+def test_a_flood_of_refusals_is_read_in_turns():
+    """Nothing bounds how many requests may be refused, so it must not be at once: others wait meanwhile."""
+    denied = b"".join(request(stream, OPEN) for stream in range(1, 401, 2))
+    wire = Wire()
+    wire.lane.waits = True
+    wire.send(denied)
+    assert 0 < len(wire.gate.requests) < 100
+    assert wire.lane.held["client"]
+    assert [command.delay for command in wire.lane.wakeups if not command.delay] == [0]
+    assert not wire.lane.layer.idle
+    wire.send(request(401, OPEN))  # what was read before the hold: it waits behind the others
+    while not wire.lane.wakeups[-1].delay:
+        wire.lane.feed(events.Wakeup(wire.lane.wakeups.pop()))
+    assert [kind for kind, *_ in wire.frames()].count(HEADERS) == len(wire.gate.requests) == 201
+    assert not wire.lane.held["client"]
+    assert wire.lane.layer.idle
+    assert wire.send(request(403)).lane.take_upstream()
+
+
+def test_small_frames_to_a_refused_stream_are_dropped_in_turns():
+    wire = Wire().send(request(1, OPEN, end=False))
+    wire.send(encode_frame(DATA, 0, 1, b"x") * 10_000)
+    assert 9 <= wire.lane.turns <= 10
+    assert sum(read_word(frame) for frame in wire.window_updates()) == 10_000
+
+
+def test_the_next_turn_waits_for_what_holds_too_much():
+    """A client whose backlog is full is not read, and goes on when it is not."""
+    wire = Wire(Limits(pending_bytes=300))
+    keys = [*OPEN, (b"authorization", b"keys")]
+    wire.send(b"".join(request(stream, keys if stream < 20 else OPEN) for stream in range(1, 401, 2)))
+    assert wire.lane.held["client"]
+    assert wire.lane.turns == 0
+    asked = len(wire.gate.requests)
+    assert asked < 200
+    while wire.lane.fetches:
+        wire.lane.keys_fetched()
+    assert wire.lane.turns > 0
+    assert len(wire.gate.requests) == 210, "ten were asked about twice"
+    assert not wire.lane.held["client"]
+
+
+def test_reserved_bits_are_not_passed_on():
+    """A reader that takes them for part of the number (hyperframe does) would end the application's connection."""
+    reserved = 1 << 31
+    wire = Wire().send(request(1, end=False))
+    wire.lane.take_upstream()
+    wire.send(
+        encode_frame(DATA, 0, 1 | reserved, b"x"),
+        encode_frame(WINDOW_UPDATE, 0, 1 | reserved, (5 | reserved).to_bytes(4)),
+        encode_frame(WINDOW_UPDATE, 0, 0, (5 | reserved).to_bytes(4)),
+        encode_frame(PING, 0, reserved, b"\xff2345678"),
+        encode_frame(GOAWAY, 0, 0, (7 | reserved).to_bytes(4) + b"\0\0\0\0\xffwhy"),
+    )
+    assert wire.lane.take_upstream() == (
+        encode_frame(DATA, 0, 1, b"x")
+        + encode_window_update(1, 5)
+        + encode_window_update(0, 5)
+        + encode_frame(PING, 0, 0, b"\xff2345678")
+        + encode_frame(GOAWAY, 0, 0, b"\0\0\0\7\0\0\0\0\xffwhy")
+    )
+    assert wire.goaway() is None
 
 
 # --- a hostile or broken application ----------------------------------------------------------------------------------

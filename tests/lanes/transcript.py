@@ -43,7 +43,10 @@ def make_context(upstream: tuple[str, int] = ("127.0.0.1", 8080)) -> Context:
 
 
 class Transcript:
-    """``client`` and ``upstream`` are the bytes sent to each side since the last look; ``take_*`` clears them."""
+    """``client`` and ``upstream`` are the bytes sent to each side since the last look; ``take_*`` clears them.
+
+    A wake-up after no time, the lane's next turn, is due at once and counted in ``turns``, unless ``waits`` is set.
+    """
 
     def __init__(self, make: Callable[[Context], Layer], refuse_upstream: str | None = None) -> None:
         self.context = make_context()
@@ -54,6 +57,8 @@ class Transcript:
         self.closed: list[str] = []
         self.fetches: list[FetchKeys] = []
         self.wakeups: list[commands.RequestWakeup] = []
+        self.turns = 0
+        self.waits = False
         self.held = {"client": False, "upstream": False}
         self.layer = make(self.context)
         self.feed(events.Start())
@@ -89,6 +94,9 @@ class Transcript:
             self.closed.append(side + ("-half" if half else ""))
         elif isinstance(command, FetchKeys):
             self.fetches.append(command)
+        elif isinstance(command, commands.RequestWakeup) and not command.delay and not self.waits:
+            self.turns += 1
+            queue.append(events.Wakeup(command))
         elif isinstance(command, commands.RequestWakeup):
             self.wakeups.append(command)
         elif isinstance(command, HoldReading):

@@ -40,7 +40,7 @@ from sidecar.lanes.http1.answers import write_refusal
 from sidecar.lanes.http1.exchange import Exchange
 from sidecar.lanes.http1.requests import RequestError, read_request_head, write_request_head
 from sidecar.lanes.http1.responses import ResponseError
-from sidecar.lanes.http1.session import DRAIN_GRACE_SECONDS, LINGER_BYTES, Phase, Session
+from sidecar.lanes.http1.session import DRAIN_GRACE_SECONDS, LINGER_BYTES, REQUESTS_A_TURN, Phase, Session
 from sidecar.lanes.opaque import OpaqueLane
 from sidecar.upstream import UpstreamError, UpstreamFailure, read_problem
 
@@ -79,7 +79,14 @@ class Http1Lane(Lane):
         self._head_timer: commands.RequestWakeup | None = None
         self._head_timer_for = 0
         self._continue_timer: commands.RequestWakeup | None = None
+        self._next_turn: commands.RequestWakeup | None = None
         self._tunnel: OpaqueLane | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Between two requests, with not a byte of the next."""
+        session = self._session
+        return session.phase is Phase.HEAD and not len(session.heads)
 
     # --- events in, commands out ---------------------------------------------------------------------------------
 
@@ -126,8 +133,11 @@ class Http1Lane(Lane):
             self._wake(event.command)
         elif isinstance(event, Drain):
             session.draining = True
-            if session.phase is Phase.HEAD and not len(session.heads):
-                session.close_timer = session.wake_after(DRAIN_GRACE_SECONDS)
+            if self.idle:
+                if event.at_once:
+                    session.close_client(linger=False)
+                else:
+                    session.close_timer = session.wake_after(DRAIN_GRACE_SECONDS)
 
     def _fail(self, error: Exception) -> None:
         """Something raised. Whatever this event was going to say is not said."""
@@ -160,7 +170,8 @@ class Http1Lane(Lane):
         phase, exchange = session.phase, session.exchange
         if phase is Phase.HEAD:
             session.heads.push(data)
-            self._read_requests()
+            if self._next_turn is None:
+                self._read_requests()
         elif (
             phase is Phase.RELAY and exchange is not None and not exchange.request_done and not exchange.awaits_continue
         ):
@@ -176,11 +187,16 @@ class Http1Lane(Lane):
 
     def _read_requests(self) -> None:
         """Begin the next request, and the next, as long as each is over by the time it was begun (pipelined
-        refusals).
+        refusals), and as far as one turn goes.
         """
         session = self._session
         limits = self._limits
+        last = self._served + REQUESTS_A_TURN
         while session.phase is Phase.HEAD:
+            if self._served == last and len(session.heads):
+                session.hold(held=True)
+                self._next_turn = session.wake_after(0)
+                return
             try:
                 data = session.heads.next_head()
                 if data is None:
@@ -228,6 +244,8 @@ class Http1Lane(Lane):
         exchange = session.exchange
         inside_body = session.phase is Phase.RELAY and exchange is not None and not exchange.request_done
         gone = session.client.state is ConnectionState.CLOSED
+        if self._next_turn is not None and not gone:
+            return  # what it sent before its end is answered first
         if gone or inside_body or session.phase in (Phase.HEAD, Phase.LINGER, Phase.CLOSED):
             session.close_client(linger=False)
         else:
@@ -327,17 +345,17 @@ class Http1Lane(Lane):
             # Nobody asked for these: they are no response to anything and must not become one.
             session.close_upstream()
             return
-        awaited_continue = exchange.awaits_continue
+        awaited_continue, begun = exchange.awaits_continue, exchange.response is not None
         try:
             session.to_client += exchange.feed_response(data, closing=session.draining)
         except (ResponseError, FramingError) as bad:
             self._blame(exchange, UpstreamFailure.PROTOCOL_ERROR, str(bad))
             session.close_upstream()
-            if exchange.response is None:
+            if begun:
+                session.break_off(exchange)
+            else:  # a head that came with these bytes was not passed on yet
                 self._answer(exchange, answers.PROTOCOL_ERROR)
                 self._read_requests()
-            else:
-                session.break_off(exchange)
             return
         if exchange.upgraded:
             self._begin_tunnel()
@@ -366,6 +384,8 @@ class Http1Lane(Lane):
             session.to_upstream.append(session.heads.take_all())
         if session.held:
             session.hold(held=False)
+        if session.client_ended:  # its FIN came before the answer: nobody else will pass it on
+            session.commands.append(commands.CloseTcpConnection(self.context.server, half_close=True))
         session.phase = Phase.CLOSED
         self._tunnel = OpaqueLane(self.context, connected=True)
 
@@ -403,6 +423,10 @@ class Http1Lane(Lane):
             given_up = session.client_ended and (exchange is None or exchange.response is None)
             if given_up or session.phase is Phase.LINGER or (session.phase is Phase.HEAD and not len(session.heads)):
                 session.close_client(linger=False)
+        elif command is self._next_turn:
+            self._next_turn = None
+            session.hold(held=False)
+            self._read_requests()
         elif command is self._continue_timer:
             exchange = session.exchange
             if exchange is not None and exchange.awaits_continue and exchange.response is None:

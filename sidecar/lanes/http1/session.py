@@ -18,6 +18,10 @@ LINGER_BYTES = 512 * 1024
 answer and not a reset (RFC 9112 section 9.6; nginx ``lingering_timeout`` 5 s, ``lingering_close``).
 """
 
+REQUESTS_A_TURN = 64
+"""Requests begun before other connections have their turn: pipelined, and refused at once, ten thousand fit into what
+is read at a time (Envoy: ``http.max_requests_per_io_cycle``)."""
+
 DRAIN_GRACE_SECONDS = 1.0
 """An idle client may have a request on its way while we drain; it is still answered, with ``connection: close``."""
 

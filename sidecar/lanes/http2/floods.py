@@ -4,6 +4,9 @@ Knows: how much of it a second is too much. Must not know: frames or streams. Pr
 Envoy counts streams reset within their first second (``overload.premature_reset_*``), nginx and Go bound resets and
 handlers a connection; control frames (CVE-2019-9512, -9515, -9518, the settings, ping and empty-frame floods): Envoy
 bounds them by the frames that do work, nginx by their share of the bytes. The clock is read only when a count is high.
+
+Requests that are refused are not counted: each costs what an allowed one costs, and is logged; no proxy bounds them by
+the connection. Their number in one turn is bounded instead (``requests.FRAMES_A_TURN``), so that others are served.
 """
 
 from __future__ import annotations

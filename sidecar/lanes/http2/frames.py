@@ -41,6 +41,8 @@ ENHANCE_YOUR_CALM = 0xB
 _HEADER = struct.Struct(">HBBBL")
 _WORD = struct.Struct(">L")
 _FIXED_LENGTHS = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
+_BEGIN_WITH_RESERVED = frozenset((WINDOW_UPDATE, GOAWAY))
+"""Kinds that are passed on, and whose payload begins with a reserved bit."""
 
 
 class Http2Error(Exception):
@@ -53,7 +55,9 @@ class Http2Error(Exception):
 
 
 class Frame(NamedTuple):
-    """``data`` is the whole frame, header included. ``stream`` has its reserved bit cleared."""
+    """``data`` is the whole frame, header included. Reserved bits are cleared, in ``data`` too: what is sent must have
+    none (RFC 9113 section 4.1), and there are readers that take them for part of the number.
+    """
 
     kind: int
     flags: int
@@ -99,16 +103,20 @@ class FrameReader:
         while size - position >= HEADER_BYTES:
             high, low, kind, flags, stream = _HEADER.unpack_from(data, position)
             length = high << 8 | low
-            stream &= MAX_WINDOW
             if length > MAX_FRAME_BYTES:
                 raise Http2Error(FRAME_SIZE_ERROR, "frame longer than announced")
             if kind in _FIXED_LENGTHS and length != _FIXED_LENGTHS[kind]:
                 raise Http2Error(FRAME_SIZE_ERROR, "frame of a wrong length")
             end = position + HEADER_BYTES + length
             if end <= size:
-                yield _tuple(Frame, (kind, flags, stream, data[position:end]))
+                raw = data[position:end]
+                if stream > MAX_WINDOW or (kind in _BEGIN_WITH_RESERVED and length and raw[HEADER_BYTES] & 0x80):
+                    stream &= MAX_WINDOW
+                    raw = _clear_reserved(kind, flags, stream, raw[HEADER_BYTES:])
+                yield _tuple(Frame, (kind, flags, stream, raw))
                 position = end
                 continue
+            stream &= MAX_WINDOW
             if kind == DATA and not flags & PADDED and size - position > HEADER_BYTES:
                 self._rest, self._flags, self._stream = length, flags, stream
                 yield self._portion(data[position + HEADER_BYTES :])
@@ -122,6 +130,13 @@ class FrameReader:
         self._rest -= len(payload)
         flags = 0 if self._rest else self._flags
         return Frame(DATA, flags, self._stream, encode_frame(DATA, flags, self._stream, payload))
+
+
+def _clear_reserved(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame without its reserved bits; ``stream`` has none."""
+    if kind in _BEGIN_WITH_RESERVED and payload:
+        payload = bytes((payload[0] & 0x7F,)) + payload[1:]
+    return encode_frame(kind, flags, stream, payload)
 
 
 def encode_frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

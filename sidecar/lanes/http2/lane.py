@@ -70,9 +70,18 @@ class Http2Lane(Lane):
         self._timer_frames = -1
         self._grace: commands.RequestWakeup | None = None
         self._holding = False
+        self._next_turn: commands.RequestWakeup | None = None
         self._lingering: commands.RequestWakeup | None = None
         self._discarded = 0
         self._over = False
+
+    @property
+    def idle(self) -> bool:
+        """No stream, and nothing half said on either side."""
+        session = self._session
+        requests = self._requests
+        half_said = requests.unfinished or requests.paused or session.window.stalled
+        return not (half_said or session.streams or session.closed)
 
     def handle_event(self, event: events.Event) -> Commands:
         """Take one event to its end."""
@@ -120,10 +129,16 @@ class Http2Lane(Lane):
         elif isinstance(event, KeysFetched):
             if isinstance(event.ticket, int):
                 self._requests.keys_fetched(event.ticket)
+        elif isinstance(event, Drain) and event.at_once:
+            session.drain()
         elif isinstance(event, Drain):
             session.announce_drain()
         elif isinstance(event, events.Wakeup) and event.command is self._grace:
             session.drain()
+        elif isinstance(event, events.Wakeup) and event.command is self._next_turn:
+            self._next_turn = None
+            if not session.full:
+                self._requests.read_on()
         elif isinstance(event, events.Wakeup) and event.command is self._timer:
             self._timer = None
             if self._requests.unfinished and self._requests.frames == self._timer_frames and not self._holding:
@@ -184,9 +199,14 @@ class Http2Lane(Lane):
             elif client.state is not ConnectionState.CLOSED:
                 yield commands.CloseConnection(client)
             return
-        if session.full is not self._holding:
-            self._holding = session.full
-            yield HoldReading(client, self._holding)
+        paused = self._requests.paused
+        hold = session.full or paused
+        if hold is not self._holding:
+            self._holding = hold
+            yield HoldReading(client, hold)
+        if paused and not session.full and self._next_turn is None:
+            self._next_turn = commands.RequestWakeup(0)
+            yield self._next_turn
         if session.leaving and self._grace is None:
             self._grace = commands.RequestWakeup(DRAIN_GRACE_SECONDS)
             yield self._grace

@@ -26,6 +26,7 @@ from sidecar.policies.snapshot import Snapshot, demand_plan
 from sidecar.policies.workload import PodMaterial
 from sidecar.redirections.proof import find_gap
 from tests.live.pod_running import Volumes, make_policy, make_service
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -270,8 +271,7 @@ def test_redirection_is_a_condition_only_where_it_is_expected(
     monkeypatch.setattr(pod_module, "PROVE_SECONDS", 0.01)
     monkeypatch.setattr(pod_module, "PROVEN_SECONDS", 0.01)
     volumes.write_bundle(make_policy())
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     monkeypatch.setattr(pod_module, "find_gap", partial(find_gap, port))
     options = make_options(volumes)
 

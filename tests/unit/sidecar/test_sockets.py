@@ -1,4 +1,4 @@
-"""Which addresses are this host's own, as others see it."""
+"""Ports that are held until the workers have them, and which addresses are this host's own, as others see it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from sidecar.sockets import is_own_address
+from sidecar.sockets import bind_socket, claim_address, is_own_address
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,26 @@ def test_an_address_of_an_interface() -> None:
         own = probe.getsockname()[0]
     assert is_own_address(own)
     assert is_own_address(own)
+
+
+def test_a_port_of_the_kernels_choice_is_nobody_elses_before_the_workers_have_it() -> None:
+    """Two programs that were told the same port would each answer half of the other's clients."""
+    with claim_address("127.0.0.1", 0) as (host, port):
+        with socket.socket() as another, pytest.raises(OSError, match="in use"):
+            another.bind((host, port))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, port), 5)
+        with bind_socket(host, port) as first, bind_socket(host, port) as second:
+            assert first.getsockname() == second.getsockname() == (host, port)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, port), 5)
+
+
+def test_a_port_that_was_given_must_be_nobodys() -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
+        with pytest.raises(OSError, match="in use"), claim_address(*taken.getsockname()):
+            pass
+    with claim_address(*(address := ("127.0.0.1", free_port()))) as claimed:
+        assert claimed == address
+        with bind_socket(*address), bind_socket(*address):
+            pass

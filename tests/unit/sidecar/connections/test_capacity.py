@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sidecar.connections import listener
+from sidecar.connections import room
 from sidecar.connections.capacity import MOST_CONNECTIONS, RESERVED, find_capacity
 from tests.unit.sidecar.connections.test_proxy import Run, answer_ok, exchange, run, running  # noqa: F401 (a fixture)
 
@@ -82,22 +82,23 @@ def test_the_real_limit_of_a_process_is_raised() -> None:
 
 
 @contextlib.contextmanager
-def recorded() -> Iterator[list[logging.LogRecord]]:
+def recorded(message: str = "turned away") -> Iterator[list[logging.LogRecord]]:
     records: list[logging.LogRecord] = []
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if "turned away" in record.getMessage():
+            if message in record.getMessage():
                 records.append(record)
 
     handler = Handler()
-    listener.logger.addHandler(handler)
+    room.logger.addHandler(handler)
     yield records
-    listener.logger.removeHandler(handler)
+    room.logger.removeHandler(handler)
 
 
 def test_one_too_many_is_reset_unread_and_the_others_are_served(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    monkeypatch.setattr(listener, "ANNOUNCE_SECONDS", 0.3)
+    monkeypatch.setattr(room, "ANNOUNCE_SECONDS", 0.3)
+    monkeypatch.setattr(room, "LEAST_IDLE_SECONDS", 3600.0)
 
     async def scenario() -> None:
         with recorded() as records:
@@ -131,7 +132,7 @@ def test_one_too_many_is_reset_unread_and_the_others_are_served(run: Run, monkey
 
 
 def test_a_later_flood_is_announced_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "ANNOUNCE_SECONDS", 0.05)
+    monkeypatch.setattr(room, "ANNOUNCE_SECONDS", 0.05)
 
     async def scenario() -> None:
         with recorded() as records:

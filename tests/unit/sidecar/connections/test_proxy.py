@@ -26,6 +26,7 @@ from sidecar.connections.proxy import Proxy
 from sidecar.lanes.http1.lane import Http1Lane
 from sidecar.options import Limits, ServeOptions
 from tests.lanes.stub_gate import SOURCE, StubGate
+from tests.ports import free_port
 
 GOOD = b"Authorization: Bearer good\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -385,8 +386,7 @@ def test_an_upstream_that_does_not_answer_the_dial() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_the_proxy_never_dials_itself(host: str) -> None:
     async def scenario() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         async with running(upstream=(host, port), listen=("127.0.0.1", port)) as (proxy, _, _upstream):
             assert (await exchange(port, b"GET / HTTP/1.1\r\nHost: a\r\n" + GOOD + b"\r\n")).startswith(
                 b"HTTP/1.1 503 "
