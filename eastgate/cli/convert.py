@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eastgate.cli import values
 from eastgate.cli.corpora import read_corpus
-from eastgate.cli.terminal import complain, count, sort_diagnostics, warn, write_diagnostics
+from eastgate.cli.terminal import complain, count, sort_diagnostics, warn, write, write_diagnostics
 from eastgate.model.diagnostics import has_errors
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def _render(draft: Draft) -> str:
 
 def _write_files(folder: Path, drafts: tuple[Draft, ...]) -> None:
     """In an order that reading the folder, and ``kubectl apply -f``, keeps: tables are tried by age."""
+    if folder.exists() and not folder.is_dir():
+        raise values.refuse("--output", folder, "a folder, which is made where there is none")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, draft in zip(_name_files(drafts), drafts, strict=True):
@@ -79,7 +82,7 @@ def _write_files(folder: Path, drafts: tuple[Draft, ...]) -> None:
     except OSError as error:
         complain(f"{error.filename or folder}: {error.strerror}")
         raise typer.Exit(1) from None
-    warn(f"{count(len(drafts), 'object')} in {folder}")
+    write(sys.stderr, f"{count(len(drafts), 'object')} written to {folder}")
 
 
 def _name_files(drafts: tuple[Draft, ...]) -> Iterator[str]:

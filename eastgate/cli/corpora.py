@@ -23,16 +23,18 @@ class Corpus:
     diagnostics: tuple[Diagnostic, ...]
 
 
-def read_corpus(paths: Sequence[str], flag: str) -> Corpus:
-    """Read them all. A path that is not there is wrong usage; a folder without policy files, or a file that cannot be
-    read as text, is an error about that path, as in ``serve``.
+def read_corpus(paths: Sequence[str], flag: str, *, deciding: bool = False) -> Corpus:
+    """Read them all. A path that is not there is wrong usage; a folder without policy files, a file that cannot be
+    read as text, or an empty standard input is an error about that path, as in ``serve``; an empty file is one where
+    requests are decided.
     """
     from eastgate.dialects.corpus import read_policy_set
-    from eastgate.dialects.files import SUFFIXES, SourceError, read_sources
+    from eastgate.dialects.files import STDIN, SUFFIXES, SourceError, read_sources, refuse_empty
 
     require_paths(paths, flag)
     try:
         sources = tuple(read_sources(paths, sys.stdin.read() if "-" in paths else None))
+        refuse_empty([one for one in sources if deciding or one[0] == STDIN])
     except SourceError as error:
         problem = Diagnostic(Position(error.path, 1), Severity.ERROR, "unreadable", error.why)
         return Corpus((), PolicySet(), (problem,))

@@ -133,8 +133,8 @@ def explain(
     )
     moment = None if now is None else _read_moment(now)
     ring = _make_ring(jwks or (), offline, resolve or (), trusted_ca or ())
-    questions = _read_questions(request, header or (), requests, dialled, peer)
-    corpus = read_corpus(policy, "--policy")
+    questions = _read_questions(request, header or (), requests, dialled, values.parse_peer(peer, "--peer"))
+    corpus = read_corpus(policy, "--policy", deciding=True)
 
     from eastgate.compile.plan import compile_plan
 
@@ -190,8 +190,11 @@ def _read_questions(
     """The one request at once, so that a mistake in it is said before anything else; a file line by line."""
     if request is not None:
         try:
-            method, url = read_request_line(request)
-            return iter([ask(1, method, url, [read_header(line) for line in headers], port=port, peer=peer)])
+            fields = [read_header(line) for line in headers]
+        except QuestionError as error:
+            raise typer.BadParameter(str(error), param_hint="--header") from None
+        try:
+            return iter([ask(1, *read_request_line(request), fields, port=port, peer=peer)])
         except QuestionError as error:
             raise typer.BadParameter(str(error), param_hint="--request") from None
     if requests is None or requests == "-":

@@ -28,7 +28,7 @@ def lint(
     [bold]Examples[/bold]
     eastgate lint policies/
     eastgate lint --json policy.yaml routes.yaml
-    kubectl get jwtpolicies,routetables -A -o yaml | eastgate lint -
+    kubectl get securitypolicies,httproutes,services -A -o yaml | eastgate lint -
     """  # noqa: D301 (the mark keeps the lines)
     from eastgate.compile.review import review
 

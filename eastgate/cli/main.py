@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -104,6 +105,14 @@ def _abandon_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+_NOT_A_CHOICE = re.compile(r"""Value error, ['"](.*)['"] is not one of (.*)\.""", re.DOTALL)
+"""How Typer says that a value is none of several: in pydantic's words, unlike every other message."""
+
+
+def _name_choices(match: re.Match[str]) -> str:
+    return f"`{match[1]}` is not accepted; accepted: {match[2].replace("'", '')}"
+
+
 def _refuse(error: Any) -> int:
     """One line that says what is wrong, one that says where help is; no arguments at all print the help instead."""
     context = getattr(error, "ctx", None)
@@ -112,6 +121,7 @@ def _refuse(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(message, err=True)
         return int(code)
+    message = _NOT_A_CHOICE.sub(_name_choices, message)
     path = context.command_path if context is not None else "eastgate"
     typer.echo(f"{path}: error: {message}\nTry '{path} --help'.", err=True)
     return int(code)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -51,6 +52,14 @@ def parse_address(text: str, flag: str, *, least: int = 0) -> tuple[str, int]:
     if not colon or not host or re.search(r"[\s/@\[\]]", host):
         raise refuse(flag, text, accepted)
     return host, parse_port(port, flag, text, accepted, least=least)
+
+
+def parse_peer(text: str, flag: str) -> str:
+    """A client's IP address; empty where it is not known."""
+    try:
+        return text and str(ip_address(text))
+    except ValueError:
+        raise refuse(flag, text, "an IP address, as 10.0.0.7 or fd00::7") from None
 
 
 def parse_upstream(text: str, flag: str) -> tuple[str, int]:

@@ -74,8 +74,9 @@ def read_private_key(pem: str, kid: str | None = None) -> SigningKey:
     """The private key in a PEM text (PKCS#8, PKCS#1 or SEC 1, not encrypted)."""
     try:
         private = serialization.load_pem_private_key(pem.encode(), password=None)
-    except (ValueError, TypeError) as error:
-        raise SigningError(f"not a private key in PEM form: {type(error).__name__}") from None
+    except (ValueError, TypeError):
+        message = "holds no private key; accepted: PEM without a passphrase, as `token keygen` writes it"
+        raise SigningError(message) from None
     if isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.name not in _CURVES:
         raise SigningError(f"curve {private.curve.name} cannot sign tokens; accepted: P-256, P-384, P-521")
     if not isinstance(private, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):

@@ -76,6 +76,9 @@ def test_the_images_have_this_version() -> None:
     assert base["labels"][0]["pairs"]["app.kubernetes.io/version"] == eastgate.__version__
     (sample,) = load(MANIFESTS / "overlays" / "registry" / "kustomization.yaml")
     assert [one["newTag"] for one in sample["images"]] == [eastgate.__version__]
+    # Written out: a tag that is copied from the other image is cut off at the wrong colon in `registry:5000/…:tag`.
+    assert sample["patches"][0]["patch"].endswith(f"/eastgate-sidecar:{eastgate.__version__}")
+    assert "replacements" not in sample
     deployment = find("Deployment")["eastgate-webhook"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert {"name": "EASTGATE_SIDECAR_IMAGE", "value": f"eastgate-sidecar:{eastgate.__version__}"} in container["env"]
@@ -278,6 +281,13 @@ def test_stand_ins_of_one_group(tmp_path: Path) -> None:
     done = subprocess.run([*apply, "gloo"], env=settings, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "gateway.envoyproxy.io" in done.stderr
+
+
+def test_stand_ins_say_how_they_are_made_and_ask_no_cluster() -> None:
+    done = subprocess.run([MANIFESTS / "compat" / "apply", "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Creates the stand-in CRDs")
+    assert "  manifests/compat/apply [--only GROUP]..." in done.stdout
+    assert "set -eu" not in done.stdout
 
 
 # --- our own CRDs against the reader --------------------------------------------------------------------------------

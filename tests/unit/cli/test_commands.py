@@ -296,6 +296,20 @@ def test_lint_finds_nothing_to_read(run: Run, tmp_path: Path) -> None:
     assert err == f"{tmp_path}:1: error: no policy file, `*.yaml`, `*.yml`, `*.json` are read\n"
 
 
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_an_empty_text_is_no_policy_that_says_nothing(run: Run, files: Path, text: str) -> None:
+    """A file that was cut off, or the pipe of a command that failed, would else mean that everything may pass."""
+    (files / "policy.yaml").write_text(text)
+    said = "error: empty: was it cut off? Accepted: objects, or a comment where none are meant\n"
+    for command in ("lint", "convert"):
+        code, _, err = run(command, "-", stdin=text)
+        assert (code, err.splitlines(keepends=True)[0]) == (1, f"<stdin>:1: {said}")
+    code, out, err = run("explain", "-p", str(files), "--request", "GET http://www.example.com/foo")
+    assert (code, err) == (1, f"{files / 'policy.yaml'}:1: {said}")
+    assert out.startswith("DENY 503 policy is unavailable")
+    assert run("lint", "-", stdin="# none yet\n") == (0, "ok: 0 policies and 0 routes in 1 file\n", "")
+
+
 def test_lint_unreadable_file(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_bytes(b"\xff\xfe\x00")
@@ -441,6 +455,7 @@ def test_explain_with_a_broken_policy_fails_closed(run: Run, files: Path) -> Non
         ("--request", "http://a/"),
         ("--request", "GET /no-host"),
         ("--request", "GET http://a/", "-H", "nothing"),
+        ("--request", "GET http://a/", "--peer", "localhost"),
         ("--request", "GET http://a/", "--now", "tomorrow"),
         ("--request", "GET http://a/", "--jwks", "x"),
         ("--request", "GET http://a/", "--jwks", "https://a=/nowhere"),
@@ -450,6 +465,31 @@ def test_explain_wrong_usage(run: Run, files: Path, arguments: tuple[str, ...]) 
     code, _, err = run("explain", "-p", str(files), "--offline", *arguments)
     assert code == 2
     assert err.startswith("eastgate explain: error: ")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--header", "X-Auth", "`X-Auth` is not accepted; accepted: 'Name: value'"),
+        ("--peer", "client", "`client` is not accepted; accepted: an IP address, as 10.0.0.7 or fd00::7"),
+    ],
+)
+def test_the_option_that_is_wrong_is_named(run: Run, files: Path, flag: str, value: str, said: str) -> None:
+    _, _, err = run("explain", "-p", str(files), "--request", "GET http://a/", flag, value)
+    assert err.splitlines()[0] == f"eastgate explain: error: Invalid value for {flag}: {said}"
+
+
+def test_one_of_several_words_is_refused_as_every_other_value(run: Run, files: Path) -> None:
+    code, _, err = run("explain", "-p", str(files), "--request", "GET http://a/", "--mode", "warn")
+    said = "Invalid value for '--mode': `warn` is not accepted; accepted: enforce, audit"
+    assert (code, err.splitlines()[0]) == (2, f"eastgate explain: error: {said}")
+
+
+def test_convert_writes_into_no_file(run: Run, files: Path) -> None:
+    output = files / "jwks"
+    code, _, err = run("convert", str(files), "-o", str(output))
+    assert code == 2
+    assert f"Invalid value for --output: `{output}` is not accepted; accepted: a folder" in err
 
 
 def test_a_key_set_that_is_none_is_wrong_usage_and_not_shown(run: Run, files: Path) -> None:
