@@ -238,7 +238,9 @@ def test_the_command_writes_one_file_an_object(
     assert run(str(policy), "-o", str(tmp_path / "own")) == 0
 
     assert [one.name for one in (tmp_path / "own").iterdir()] == ["1-jwtpolicy-shop-p.yaml"]
-    assert capsys.readouterr().out == ""
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1] == f"1 object written to {tmp_path / 'own'}"
     assert run(str(tmp_path / "own")) == 1
     assert "nothing to convert" in capsys.readouterr().err
 

@@ -85,9 +85,10 @@ def compare(case: Case, found: dict[str, object]) -> list[str]:
     return differences
 
 
-def report(problems: dict[str, list[str]]) -> None:
-    """Fail with every difference of a file at once."""
-    assert not problems, "\n" + "\n".join(f"{name}:\n    " + "\n    ".join(lines) for name, lines in problems.items())
+def report(problems: dict[str, list[str]], said: str = "") -> None:
+    """Fail with every difference of a file at once, and with what the product ``said`` meanwhile."""
+    differences = "\n".join(f"{name}:\n    " + "\n    ".join(lines) for name, lines in problems.items())
+    assert not problems, f"\n{differences}\n{said}"
 
 
 @pytest.mark.parametrize("path", PARAMETERS)
@@ -161,7 +162,7 @@ def test_explain(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
             line.pop("body")
         if found := compare(case, line):
             problems[case.name] = found
-    report(problems)
+    report(problems, said.err)
 
 
 @pytest.mark.parametrize("path", PARAMETERS)
@@ -191,6 +192,6 @@ def test_serve(path: Path, tmp_path: Path) -> None:
                     found["body"] = response.body.decode()
                 if lines := compare(case, found):
                     problems[f"{case.name} ({lane})"] = lines
-        report(problems)
+        report(problems, served.log)
         for secret in ("eyJ", "PRIVATE"):
             assert secret not in served.log, "a token is in the log"

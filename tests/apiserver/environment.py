@@ -20,7 +20,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -34,6 +33,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAMS = ("kube-apiserver", "etcd", "kubectl")
@@ -219,7 +220,7 @@ async def keep(folder: Path, owner: int) -> None:
 
 
 def _start_servers(folder: Path, assets: Path, uds: str, running: list[subprocess.Popen[bytes]]) -> str:
-    etcd_port, peer_port, port = _free_ports(3)
+    etcd_port, peer_port, port = free_port(), free_port(), free_port()
     token = secrets.token_hex(16)
     (folder / "tokens.csv").write_text(f"{token},{ADMIN},{ADMIN},system:masters\n")
     key = rsa.generate_private_key(65537, 2048)
@@ -354,17 +355,6 @@ def _render_kubeconfig(address: str, token: str) -> str:
         },
         indent=1,
     )
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _is_alive(pid: int) -> bool:

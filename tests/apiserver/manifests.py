@@ -47,7 +47,7 @@ def apply_kinds(environment: Environment) -> None:
 def await_kinds(environment: Environment) -> None:
     """Wait until every CRD is served. kubectl's own ``wait`` fails on one that has no conditions at all yet."""
     for _ in range(20):
-        waiting = environment.try_kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        waiting = environment.try_kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         if waiting.returncode == 0:
             return
         time.sleep(0.2)

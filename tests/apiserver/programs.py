@@ -18,7 +18,7 @@ from tests.apiserver.environment import ROOT, Environment
 
 SYSTEM = "eastgate-system"
 SERVICE = f"{SYSTEM}/eastgate-webhook"
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 
 @dataclass
@@ -85,7 +85,7 @@ def install(environment: Environment) -> None:
     """What a person applies: the foreign kinds where they are absent, then everything of ours."""
     environment.kubectl("apply", "--server-side", "-k", str(ROOT / "manifests" / "compat"))
     environment.kubectl("apply", "--server-side", "-k", str(ROOT / "manifests" / "install"))
-    environment.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    environment.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
 
 
 def start_webhook(environment: Environment, folder: Path, name: str = "webhook", *arguments: str) -> Program:
@@ -123,7 +123,7 @@ def running(*programs: Program) -> Iterator[None]:
                 program.kill()
 
 
-def await_true(condition: object, what: str, seconds: float = 15.0, pause: float = 0.05) -> float:
+def await_true(condition: object, what: str, seconds: float = 45.0, pause: float = 0.05) -> float:
     """Wait until a callable says something true; returns the seconds that it took."""
     begun = time.monotonic()
     assert callable(condition)

@@ -54,7 +54,7 @@ def cluster(environment: Environment) -> Cluster:
         environment.kubectl("delete", kind, "eastgate", "--ignore-not-found")
     environment.kubectl("apply", "--server-side", "-k", str(ROOT / "manifests" / "crds"))
     environment.kubectl("apply", "--server-side", "-k", str(ROOT / "manifests" / "compat"))
-    environment.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    environment.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
     for name in BASE:
         environment.kubectl("apply", "--server-side", "-f", str(ROOT / "manifests" / "base" / f"{name}.yaml"))
     return Cluster(str(environment.kubeconfig))
@@ -153,7 +153,7 @@ def conditions_of(cluster: Cluster, resource: Resource, namespace: str, name: st
 
 
 def read_metrics(program: Program) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{program.port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{program.port}/metrics", timeout=20) as answer:
         lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in lines}
 
@@ -181,12 +181,12 @@ def await_quiet(program: Program) -> None:
         seen.append((list_writes(program), time.monotonic()))
         return waiting == 0 and any(writes == seen[-1][0] and now < seen[-1][1] - 1.2 for writes, now in seen)
 
-    await_true(is_quiet, "the controller is quiet", 30.0, pause=0.1)
+    await_true(is_quiet, "the controller is quiet", pause=0.1)
 
 
 def test_probes_are_answered(controller: Program) -> None:
     for path, status in (("/healthz", 200), ("/readyz", 200), ("/nothing", 404)):
-        connection = http.client.HTTPConnection("127.0.0.1", controller.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", controller.port, timeout=20)
         connection.request("GET", path)
         assert connection.getresponse().status == status
         connection.close()
@@ -251,7 +251,7 @@ def test_two_hundred_pods_are_told_once_each(cluster: Cluster, controller: Progr
     await_true(lambda: all_know(second), "all pods know the second bundle", pause=0.05)
     seconds = time.monotonic() - begun
     record("policy change to the nudge on 200 pods", seconds)
-    assert seconds < 30.0  # the bar is 3 s
+    assert seconds < 60.0  # the bar is 3 s, on a quiet machine
     time.sleep(0.5)
     assert read_metrics(controller)['eastgate_controller_writes_total{kind="Pod",verb="patch"}'] == nudges + 200
     for pod in cluster.list(PODS, namespace):  # and nothing else of them was touched
@@ -327,7 +327,7 @@ def test_a_large_bundle_has_parts_and_an_oversize_one_leaves_the_old(
         assert len(manifest["parts"]) == len(list_parts())
         assert large
         list(pool.map(lambda number: cluster.delete(ROUTE_TABLES, namespace, f"table-{number}"), range(11)))
-    await_true(lambda: list_parts() == ["eastgate-bundle"], "the parts are removed", 30.0)
+    await_true(lambda: list_parts() == ["eastgate-bundle"], "the parts are removed")
     assert content_of(await_bundle(cluster, namespace)) == content_of(small)
 
 
@@ -484,11 +484,9 @@ def test_a_restart_and_a_takeover_write_nothing(
             second.kill()
             policy = make_policy(namespace, issuer="https://while-nobody-led.example.com")
             cluster.patch(JWT_POLICIES, namespace, "policy", {"spec": policy["spec"]})
-            await_true(
-                lambda: "while-nobody-led" in content_of(await_bundle(cluster, namespace)), "the third writes", 25.0
-            )
+            await_true(lambda: "while-nobody-led" in content_of(await_bundle(cluster, namespace)), "the third writes")
             record("taken over after SIGKILL", time.monotonic() - begun)
-            assert time.monotonic() - begun < 30.0  # a lease, two tries, and a busy machine
+            assert time.monotonic() - begun < 45.0  # a lease, two tries, and a busy machine
             await_quiet(third)
             changed = {name for name, version in fingerprint(cluster).items() if before.get(name) != version}
             assert changed == {

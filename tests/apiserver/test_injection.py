@@ -307,7 +307,7 @@ def test_nothing_gets_through_while_the_webhook_is_away(
         create(environment, make_pod("app", namespace))
     # Again there, and nobody repaired anything by hand: asked until it answers, and never let through bare.
     with running(start_webhook(environment, tmp_path)):
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 45
         while True:
             done = environment.try_kubectl(
                 "create", "-f", "-", "-o", "json", input=json.dumps(make_pod("app", enabled))

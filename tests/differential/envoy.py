@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from eastgate.model.keys import LocalKeys
 from eastgate.model.policies import Authorization, ClaimCondition, ClaimType, Policy, Provider, Rule, RuleAction
 from eastgate.model.routes import Action, Comparison, FieldMatch, Match, Route, StringMatch
 from eastgate.model.sets import PolicySet
+from tests.ports import free_port
 
 ENVOY = Path(sys.executable).parent / "envoy"
 TYPES = "type.googleapis.com/envoy.extensions.filters"
@@ -362,12 +362,6 @@ def _field(match: FieldMatch) -> dict[str, Any]:
     return {"name": match.name, "invert_match": match.invert, **value}
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @contextlib.contextmanager
 def run_envoy(policy_set: PolicySet, remote_keys: dict[str, str], upstream: int, key_server: int = 1) -> Iterator[int]:
     """A running Envoy; yields the port of its listener."""
@@ -393,13 +387,13 @@ def run_envoy(policy_set: PolicySet, remote_keys: dict[str, str], upstream: int,
 
 def _wait_until_ready(process: subprocess.Popen[bytes], admin: int, log: Path) -> None:
     ready = f"http://127.0.0.1:{admin}/ready"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise AssertionError(f"envoy did not start:\n{log.read_text()}")
         with (
             contextlib.suppress(OSError),
-            urllib.request.urlopen(ready, timeout=1) as answer,
+            urllib.request.urlopen(ready, timeout=5) as answer,
         ):
             if answer.status == 200:
                 return

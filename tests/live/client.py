@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import h2.config
@@ -36,21 +38,25 @@ def connect(port: int, timeout: float | None = None) -> socket.socket:
     return connection
 
 
-def send_bytes(port: int, *segments: bytes, timeout: float = PATIENCE, quiet: float = 0.5) -> bytes:
-    """Send segments one by one, then read until the peer closes, or is ``quiet`` seconds silent after it has spoken."""
-    import time
+def send_bytes(
+    port: int, *segments: bytes, quiet: float = 0.5, complete: Callable[[bytes], bool] | None = None
+) -> bytes:
+    """Send segments one by one, then read until the peer closes, or is ``quiet`` seconds silent after it has spoken.
 
+    ``complete`` says when all is there. Given it, silence is waited out: for several answers that need not come at once.
+    """
     received = b""
-    with connect(port, timeout) as connection:
+    with connect(port) as connection:
         for index, segment in enumerate(segments):
             if index:
                 time.sleep(0.02)
             with contextlib.suppress(OSError):
                 connection.sendall(segment)
         with contextlib.suppress(OSError):
-            while data := connection.recv(65536):
-                connection.settimeout(quiet)
+            while not (complete and complete(received)) and (data := connection.recv(65536)):
                 received += data
+                if complete is None:
+                    connection.settimeout(quiet)
     return received
 
 

@@ -67,10 +67,10 @@ def run_key_server(authority: Authority, name: str = "idp.example") -> Iterator[
 
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(30)
     try:
         yield running[0]
     finally:
         loop.call_soon_threadsafe(done.set)
-        thread.join(5)
+        thread.join(30)
         loop.close()

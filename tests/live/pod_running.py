@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from eastgate.pods.downward import write_pairs
 from eastgate.pods.names import BUNDLE, MANIFEST_KEY, PART_KEY
 from tests.live.client import request_http1
 from tests.live.serving import ROOT
+from tests.ports import free_port
 from tests.tokens import key_set
 
 LABELS = {"app": "httpbin"}
@@ -147,12 +147,6 @@ class Pod:
             return 0
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def run_pod(
     volumes: Volumes, upstream_port: int | None, *flags: str, environment: Mapping[str, str] | None = None
@@ -174,11 +168,11 @@ def run_pod(
                 env={**os.environ, **(environment or {})},
                 text=True,
             )
-        timer = threading.Timer(60, process.kill)
+        timer = threading.Timer(110, process.kill)
         timer.start()
         pod = Pod(process, port, admin, log_file)
         try:
-            until(lambda: pod.ask("/healthz")[0] == 200 or process.poll() is not None, 30.0)
+            until(lambda: pod.ask("/healthz")[0] == 200 or process.poll() is not None, 90.0)
             assert process.poll() is None, log_file.read_text()
             yield pod
         finally:
@@ -193,7 +187,7 @@ def run_pod(
                     raise AssertionError("the sidecar did not end within 20 s of SIGTERM") from None
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> float:
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> float:
     """Wait; returns how long it took."""
     began = time.monotonic()
     while not condition():

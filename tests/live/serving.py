@@ -68,7 +68,7 @@ def serve(policies: Sequence[Path | str], upstream_port: int, *flags: str, fresh
 
 
 def _wait_until_ready(process: Process, output: Path, log_file: Path) -> int:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         ended = process.poll() is not None
         if match := _READY.match(output.read_text()):

@@ -18,9 +18,10 @@ import pytest
 import websockets.asyncio.client
 import websockets.asyncio.server
 
-from tests.live.client import connect, parse_response, send_bytes
+from tests.live.client import PATIENCE, connect, parse_response, send_bytes
 from tests.live.conftest import Protected, write_policy
 from tests.live.serving import Served, serve
+from tests.ports import stop_accepting
 
 MB = 1024 * 1024
 H = b"Host: shop.example\r\n"
@@ -50,11 +51,12 @@ def run_application(handle) -> Iterator[int]:
         with contextlib.suppress(OSError), connection:
             handle(connection)
 
-    threading.Thread(target=accept, daemon=True).start()
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
     try:
         yield listener.getsockname()[1]
     finally:
-        listener.close()
+        stop_accepting(listener, accepting)
 
 
 def read_head(connection: socket.socket) -> tuple[bytes, bytes]:
@@ -70,7 +72,7 @@ def read_head(connection: socket.socket) -> tuple[bytes, bytes]:
 
 
 def test_an_upload_is_denied_before_it_is_read(protected: Protected) -> None:
-    """50 MB offered: the answer comes within 100 ms and before 1 MB could be sent."""
+    """50 MB offered: the answer comes before 1 MB could be sent, and on an idle machine within 100 ms."""
     head = b"POST /secret HTTP/1.1\r\n" + H + b"Content-Length: %d\r\n\r\n" % (50 * MB)
     with connect(protected.port) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
@@ -79,7 +81,7 @@ def test_an_upload_is_denied_before_it_is_read(protected: Protected) -> None:
         sent = 0
         client.setblocking(False)
         answer = b""
-        while b"Jwt is missing" not in answer and time.monotonic() - started < 5:
+        while b"Jwt is missing" not in answer and time.monotonic() - started < PATIENCE:
             with contextlib.suppress(BlockingIOError):
                 answer += client.recv(65536)
             with contextlib.suppress(BlockingIOError):
@@ -87,7 +89,7 @@ def test_an_upload_is_denied_before_it_is_read(protected: Protected) -> None:
         elapsed = time.monotonic() - started
     assert parse_response(answer).status == 401
     assert sent < MB
-    assert elapsed < 1.0, "the bar is 100 ms; ten times that fails even on a crowded machine"
+    assert elapsed < 5.0, "the bar is 100 ms; a crowded machine may stop any of the processes for seconds"
 
 
 def test_a_client_that_only_uploads_still_sees_the_answer(protected: Protected) -> None:
@@ -169,21 +171,27 @@ def test_http_1_0(protected: Protected) -> None:
 
 
 def test_events_arrive_one_by_one(tmp_path: Path) -> None:
+    """The application says the next only when the one before has arrived: none is kept back for it."""
+    arrived = threading.Semaphore(0)
+
     def application(connection: socket.socket) -> None:
         read_head(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
         for number in range(3):
             connection.sendall(b"data: %d\n\n" % number)
-            time.sleep(0.2)
+            if not arrived.acquire(timeout=PATIENCE):
+                return
 
     with run_application(application) as port, serve([write_policy(tmp_path)], port) as served:
         with connect(served.port) as client:
             client.sendall(b"GET /open HTTP/1.1\r\n" + H + b"\r\n")
-            arrivals = []
-            while data := client.recv(65536):
-                arrivals += [time.monotonic()] * data.count(b"data:")
-    assert len(arrivals) == 3
-    assert arrivals[2] - arrivals[0] > 0.25
+            received = b""
+            for number in range(3):
+                while not received.endswith(b"data: %d\n\n" % number):
+                    data = client.recv(65536)
+                    assert data, "closed before the event arrived"
+                    received += data
+                arrived.release()
 
 
 def test_a_response_that_ends_too_early_is_not_completed(tmp_path: Path) -> None:

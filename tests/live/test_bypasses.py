@@ -12,10 +12,10 @@ import time
 
 import pytest
 
-from tests.live.client import connect, parse_response, send_bytes
+from tests.live.client import PATIENCE, connect, parse_response, send_bytes
 from tests.live.conftest import Protected, write_policy
 from tests.live.serving import serve
-from tests.live.upstream import run_upstream
+from tests.ports import free_port, stop_accepting, unanswered_port
 
 GET = b"GET /secret HTTP/1.1\r\nHost: shop.example\r\n\r\n"
 H = b"Host: shop.example\r\n"
@@ -139,25 +139,24 @@ def test_a_server_that_speaks_first_opens_no_tunnel(tmp_path) -> None:
             except OSError:
                 return
             connection.sendall(b"220 hello\r\n")
-            connection.settimeout(2)
+            connection.settimeout(PATIENCE)
             try:
                 received.append(connection.recv(65536))
             except OSError:
                 received.append(b"")
 
-    threading.Thread(target=greet, daemon=True).start()
+    accepting = threading.Thread(target=greet, daemon=True)
+    accepting.start()
     with serve([write_policy(tmp_path)], listener.getsockname()[1]) as served, connect(served.port) as client:
         time.sleep(0.3)
         client.sendall(GET)
         assert parse_response(client.recv(65536)).status == 401
-    listener.close()
+    stop_accepting(listener, accepting)
     assert received in ([], [b""])
 
 
 def test_its_own_port_is_no_upstream(tmp_path) -> None:
     """A proxy that is its own application must refuse, not fill the machine with connections to itself."""
-    from tests.differential.envoy import free_port
-
     port = free_port()
     with serve([write_policy(tmp_path)], port, "--listen", f"127.0.0.1:{port}") as served:
         response = parse_response(send_bytes(served.port, b"GET /open HTTP/1.1\r\n" + H + b"\r\n"))
@@ -178,7 +177,9 @@ def test_too_many_headers(protected: Protected) -> None:
 def test_pipelined_requests_are_each_decided(protected: Protected) -> None:
     before = len(protected.upstream.requests)
     allowed = b"GET /open/1 HTTP/1.1\r\n" + H + b"\r\n"
-    data = send_bytes(protected.port, allowed + GET + allowed + allowed)
+    data = send_bytes(
+        protected.port, allowed + GET + allowed + allowed, complete=lambda got: got.count(b"HTTP/1.1 ") == 4
+    )
     assert [part[:3] for part in data.split(b"HTTP/1.1 ")[1:]] == [b"200", b"401", b"200", b"200"]
     assert [path for _, path, _ in protected.upstream.requests[before:]] == ["/open/1"] * 3
 
@@ -200,8 +201,6 @@ def test_a_denied_body_is_never_a_second_request(protected: Protected) -> None:
 
 
 def test_without_an_application_the_refusal_is_the_same(tmp_path) -> None:
-    with run_upstream() as upstream:
-        port = upstream.port
-    with serve([write_policy(tmp_path)], port) as served:
+    with unanswered_port() as port, serve([write_policy(tmp_path)], port) as served:
         assert parse_response(send_bytes(served.port, GET)).status == 401
         assert parse_response(send_bytes(served.port, b"GET /open HTTP/1.1\r\n" + H + b"\r\n")).status == 503

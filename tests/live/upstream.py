@@ -17,6 +17,8 @@ import h2.config
 import h2.connection
 import h2.events
 
+from tests.ports import stop_accepting
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -31,14 +33,13 @@ class Upstream:
         self.arrivals: list[float] = []
         self.raw = b""
         self._closing = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def close(self) -> None:
         """Stop listening."""
         self._closing = True
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
-        self.socket.close()
+        stop_accepting(self.socket, self._accepting)
 
     def _accept(self) -> None:
         while not self._closing:
