@@ -60,12 +60,12 @@ bench: venv
 
 e2e-netns: venv
 	@hack/need nft=nftables iptables=iptables ip=iproute2
-	$(BIN)/python -m pytest -rfEs --timeout 300 e2e/netns
+	hack/pytest $(BIN)/python netns --timeout 300 e2e/netns
 
 e2e-cluster: venv
 	@test -n "$$KUBECONFIG" || hack/need nft=nftables iptables=iptables ip=iproute2 openssl=openssl runc=runc conntrack=conntrack buildah=buildah mmdebstrap=mmdebstrap
 	@test -n "$$KUBECONFIG" || { hack/kubernetes/build node && hack/kubernetes/build runtime; } >/dev/null
-	$(BIN)/python -m pytest -rfEs --timeout 900 e2e/cluster
+	hack/pytest $(BIN)/python cluster --timeout 900 e2e/cluster
 
 images: venv
 	@rm -rf dist

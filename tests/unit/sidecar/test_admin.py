@@ -41,7 +41,7 @@ def converse(backend: Backend, act: Callable[[Callable[[bytes], Awaitable[bytes]
         async def send(data: bytes) -> bytes:
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(data)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 answer = await reader.read()
             writer.close()
             return answer
@@ -145,7 +145,7 @@ def test_idle_callers_do_not_keep_a_probe_out() -> None:
         idle = [await asyncio.open_connection(host, port) for _ in range(MAX_CONNECTIONS + 10)]
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(get("/healthz"))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
         assert await idle[0][0].read() == b"", "the oldest had to go"
         for _, other in (*idle, (reader, writer)):
@@ -199,7 +199,7 @@ def test_probes_that_hang_do_not_make_the_sidecar_look_ill() -> None:
             return reader, writer
 
         async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 status = (await reader.read())[:13]
             writer.close()
             return status

@@ -98,10 +98,10 @@ def test_a_fetch_with_keys_at_hand_asks_nobody() -> None:
 
 def test_waiting_is_bounded() -> None:
     async def scenario(server: KeyServer, store: KeyStore, source: RemoteKeys) -> None:
-        server.delay = 3.0
+        server.delay = 30.0
         began = time.monotonic()
         await store.fetch((source,))
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 10
         assert store.held(source).keys is None
         assert store.held(source).problem is None
 
@@ -110,10 +110,10 @@ def test_waiting_is_bounded() -> None:
 
 def test_the_timeout_bounds_the_whole_flight() -> None:
     async def scenario(server: KeyServer, store: KeyStore, source: RemoteKeys) -> None:
-        server.delay = 3.0
+        server.delay = 30.0
         began = time.monotonic()
         await store.fetch((source,))
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 10
         assert store.held(source).problem == FAILED
         assert store.describe()[0].problem == "not done within 0.2 s"
 
@@ -294,7 +294,7 @@ def test_recovery_from_a_cold_outage_without_being_asked() -> None:
         # Requests in an outage neither wait nor fetch.
         began, count = time.monotonic(), server.count
         await asyncio.gather(*(store.fetch((source,)) for _ in range(50)))
-        assert time.monotonic() - began < 0.2
+        assert time.monotonic() - began < 3
         assert server.count <= count + 1
         server.behaviour = None
         await until(lambda: kids(store, source) == ["main"])
@@ -515,9 +515,9 @@ def test_last_good_keys_survive_a_restart(tmp_path: Path) -> None:
     async def second(server: KeyServer, store: KeyStore, source: RemoteKeys) -> None:
         server.behaviour = reply("HTTP/1.1 500 Oh\ncontent-length: 0")
         began = time.monotonic()
-        server.delay = 0.5
+        server.delay = 30.0
         await store.fetch((source,))
-        assert time.monotonic() - began < 0.4
+        assert time.monotonic() - began < 10
         assert kids(store, source) == list(names)
 
     # The file is found by what the source says, so both runs have to say the same.

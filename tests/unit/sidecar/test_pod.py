@@ -73,7 +73,7 @@ def test_it_waits_for_the_first_bundle(volumes: Volumes) -> None:
         assert not first.done()
         assert service.readiness.missing["bundle"] == "there is no `manifest.json`"
         volumes.write_bundle(make_policy(), make_service())
-        snapshot = await asyncio.wait_for(first, 2)
+        snapshot = await asyncio.wait_for(first, 20)
         plan = demand_plan(snapshot)
         assert plan.workload.services == (("httpbin", "httpbin", None),)
         assert snapshot.digest == volumes.annotations[BUNDLE]
@@ -254,7 +254,7 @@ def test_told_to_end_before_there_are_policies(volumes: Volumes) -> None:
         running = asyncio.ensure_future(service.run())
         await asyncio.sleep(0.15)
         signal.raise_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(running, 2) == 0
+        assert await asyncio.wait_for(running, 20) == 0
 
     try:
         with_service(make_options(volumes), act)

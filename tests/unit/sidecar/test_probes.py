@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent import futures
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 import h2.config
@@ -68,8 +68,13 @@ def request(path: str, *, local: bool = False, agent: str = "", token: str = "")
     return AdminRequest("GET", path, local=local, browser=False, agent=agent, token=token)
 
 
+def patient(kind: Literal["http", "tcp", "grpc"], port: int, **fields: Any) -> AppProbe:
+    """A probe with more time than the kubelet's default of a second: a crowded machine may need it."""
+    return AppProbe(kind, port, timeout_seconds=30, **fields)
+
+
 def hook(port: int, **fields: Any) -> AppProbe:
-    return AppProbe("http", port, token=TOKEN, **fields)
+    return patient("http", port, token=TOKEN, **fields)
 
 
 async def ask(probe: AppProbe, *, local: bool = True, agent: str = "", address: str = "127.0.0.1") -> AdminAnswer:
@@ -80,7 +85,7 @@ async def ask(probe: AppProbe, *, local: bool = True, agent: str = "", address: 
 def ask_app(app: App, **fields: object) -> AdminAnswer:
     async def run() -> AdminAnswer:
         async with app.run() as port:
-            return await ask(replace(AppProbe("http", port), **fields))
+            return await ask(replace(patient("http", port), **fields))
 
     return run_loop(run())
 
@@ -120,8 +125,8 @@ def test_the_kubelets_own_name_is_handed_on() -> None:
 
     async def run() -> None:
         async with app.run() as port:
-            await ask(AppProbe("http", port), agent="kube-probe/1.36")
-            await ask(AppProbe("http", port), agent="Mozilla")
+            await ask(patient("http", port), agent="kube-probe/1.36")
+            await ask(patient("http", port), agent="Mozilla")
 
     run_loop(run())
     assert "kube-probe/1.36" in app.asked[0]
@@ -174,10 +179,10 @@ def test_a_body_is_bounded_and_for_this_host_only() -> None:
 
     async def run() -> None:
         async with app.run() as port:
-            answer = await ask(AppProbe("http", port), local=True)
+            answer = await ask(patient("http", port), local=True)
             assert answer.body.endswith(b"x" * 10_240)
             assert len(answer.body) < 11_000
-            assert (await ask(AppProbe("http", port), local=False)).body == b"answers 500\n"
+            assert (await ask(patient("http", port), local=False)).body == b"answers 500\n"
 
     run_loop(run())
 
@@ -199,7 +204,7 @@ def test_an_app_that_takes_too_long_or_is_not_there() -> None:
         async with app.run() as port:
             answer = await ask(AppProbe("http", port, timeout_seconds=1))
             assert (answer.status, answer.body) == (504, b"no answer within 1 s\n")
-        answer = await ask(AppProbe("http", 1))
+        answer = await ask(patient("http", 1))
         assert answer.status == 502
         assert b"connect" in answer.body.lower()
 
@@ -211,7 +216,7 @@ def test_https_without_verification() -> None:
 
     async def run() -> AdminAnswer:
         async with app.run(make_authority().make_context("elsewhere.example.com")) as port:
-            return await ask(AppProbe("http", port, scheme="HTTPS"))
+            return await ask(patient("http", port, scheme="HTTPS"))
 
     assert run_loop(run()).status == 200
 
@@ -225,7 +230,7 @@ def test_https_where_there_is_none() -> None:
     async def run() -> AdminAnswer:
         server = await asyncio.start_server(refuse, "127.0.0.1", 0)
         async with server:
-            return await ask(AppProbe("http", server.sockets[0].getsockname()[1], scheme="HTTPS"))
+            return await ask(patient("http", server.sockets[0].getsockname()[1], scheme="HTTPS"))
 
     answer = run_loop(run())
     assert answer.status == 502
@@ -254,7 +259,7 @@ def test_an_app_that_speaks_http2_only() -> None:
     async def run() -> AdminAnswer:
         server = await asyncio.start_server(serve_http2, "127.0.0.1", 0, ssl=context)
         port = server.sockets[0].getsockname()[1]
-        answer = await ask(AppProbe("http", port, scheme="HTTPS", headers=(("X-Key", "value"),)))
+        answer = await ask(patient("http", port, scheme="HTTPS", headers=(("X-Key", "value"),)))
         server.close()
         return answer
 
@@ -268,8 +273,8 @@ def test_an_app_that_speaks_http2_only() -> None:
 def test_tcp() -> None:
     async def run() -> None:
         async with App().run() as port:
-            assert (await ask(AppProbe("tcp", port))).status == 200
-        assert (await ask(AppProbe("tcp", 1))).status == 502
+            assert (await ask(patient("tcp", port))).status == 200
+        assert (await ask(patient("tcp", 1))).status == 502
 
     run_loop(run())
 
@@ -305,13 +310,13 @@ def test_grpc() -> None:
             ("e", 503, b"says UNKNOWN\n"),
             ("gone", 503, b"the app does not know this service\n"),
         ):
-            answer = run_loop(ask(AppProbe("grpc", port, service=service)))
+            answer = run_loop(ask(patient("grpc", port, service=service)))
             assert (answer.status, answer.body) == (status, why)
 
 
 def test_grpc_where_there_is_no_health_service() -> None:
     with run_grpc({}) as port:
-        answer = run_loop(ask(AppProbe("grpc", port)))
+        answer = run_loop(ask(patient("grpc", port)))
     assert (answer.status, answer.body) == (503, b"the app has no health checking service\n")
     answer = ask_app(App(), kind="grpc")
     assert answer.status == 502
@@ -336,7 +341,7 @@ def test_only_what_is_in_the_table_is_asked_for() -> None:
 
     async def run() -> None:
         async with app.run() as port:
-            table = {"web/readyz": AppProbe("http", port), "web/prestop": hook(port)}
+            table = {"web/readyz": patient("http", port), "web/prestop": hook(port)}
             prober = Prober(table, "127.0.0.1")
             for path in ("web/livez", "web/readyz/", "web", "", "web/prestop", "../web/readyz", "web%2freadyz"):
                 assert (await prober.answer_probe(request(f"/app-probe/{path}"))).status == 404
@@ -353,7 +358,7 @@ def test_callers_at_the_same_time_share_one_answer() -> None:
 
     async def run() -> None:
         async with app.run() as port:
-            prober = Prober({"web/livez": AppProbe("http", port)}, "127.0.0.1")
+            prober = Prober({"web/livez": patient("http", port)}, "127.0.0.1")
             calls = [asyncio.ensure_future(prober.answer_probe(request("/app-probe/web/livez"))) for _ in range(50)]
             await asyncio.sleep(0.05)
             calls[0].cancel()
@@ -397,7 +402,7 @@ def test_a_hook_runs_for_its_token_only(shown: str, known: str, why: bytes, capl
 
     async def run() -> None:
         async with app.run() as port:
-            prober = Prober({"web/prestop": AppProbe("http", port, token=known)}, "127.0.0.1")
+            prober = Prober({"web/prestop": patient("http", port, token=known)}, "127.0.0.1")
             asked = request("/app-hook/web/prestop", local=True, token=shown)
             for _ in range(3):
                 answer = await prober.answer_hook(asked)
@@ -422,7 +427,7 @@ def test_a_probe_needs_no_token_and_a_hook_is_no_probe() -> None:
 
     async def run() -> None:
         async with app.run() as port:
-            prober = Prober({"web/livez": AppProbe("http", port), "web/prestop": hook(port)}, "127.0.0.1")
+            prober = Prober({"web/livez": patient("http", port), "web/prestop": hook(port)}, "127.0.0.1")
             assert (await prober.answer_probe(request("/app-probe/web/livez"))).status == 200
             for path in ("/app-probe/web/prestop", "/app-hook/web/livez"):
                 for answer in (prober.answer_probe, prober.answer_hook):
@@ -449,7 +454,7 @@ def test_who_asks_the_app(agent: str, told: str) -> None:
 
     async def run() -> None:
         async with app.run() as port:
-            assert (await ask(AppProbe("http", port), agent=agent)).status == 200
+            assert (await ask(patient("http", port), agent=agent)).status == 200
 
     run_loop(run())
     assert f"User-Agent: {told}\r\n" in app.asked[0]
@@ -496,7 +501,7 @@ def test_over_the_admin_port() -> None:
 
     async def act(port: int) -> None:
         async with app.run() as app_port:
-            table["web/readyz"] = AppProbe("http", app_port)
+            table["web/readyz"] = patient("http", app_port)
             answer = await exchange(port, "/app-probe/web/readyz?x=y")
             assert answer.startswith(b"HTTP/1.1 200 ")
             assert answer.endswith(b"answers 200\nfine")
@@ -513,7 +518,7 @@ def test_over_the_admin_port() -> None:
             assert "kube-probe/1.36" in app.asked[0]
             assert TOKEN not in app.asked[1]
 
-    table = {"web/readyz": AppProbe("http", 1), "web/prestop": hook(1)}
+    table = {"web/readyz": patient("http", 1), "web/prestop": hook(1)}
     with_admin(table, act)
 
 
@@ -524,7 +529,7 @@ def test_a_stranger_cannot_keep_the_kubelet_out() -> None:
     async def act(port: int) -> None:
         async with app.run() as slow_port, quick.run() as quick_port:
             table["web/readyz"] = AppProbe("http", slow_port, timeout_seconds=5)
-            table["web/livez"] = AppProbe("http", quick_port)
+            table["web/livez"] = patient("http", quick_port)
 
             async def ask_from(source: str, path: str) -> asyncio.StreamReader:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
@@ -541,7 +546,7 @@ def test_a_stranger_cannot_keep_the_kubelet_out() -> None:
                 writer.close()
 
     writers: list[asyncio.StreamWriter] = []
-    table: dict[str, AppProbe] = {"web/readyz": AppProbe("tcp", 1), "web/livez": AppProbe("tcp", 1)}
+    table: dict[str, AppProbe] = {"web/readyz": patient("tcp", 1), "web/livez": patient("tcp", 1)}
     with_admin(table, act)
 
 
@@ -558,5 +563,5 @@ def test_idle_callers_do_not_end_a_probe_under_way() -> None:
             for _, writer in idle:
                 writer.close()
 
-    table = {"web/livez": AppProbe("http", 1)}
+    table = {"web/livez": patient("http", 1)}
     with_admin(table, act)

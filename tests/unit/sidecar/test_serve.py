@@ -72,7 +72,7 @@ def status(served: Served) -> int:
 def admin(port: int, path: str, method: str = "GET") -> tuple[int, str]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
     try:
-        with urllib.request.urlopen(request, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=30) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -141,7 +141,7 @@ def test_a_second_signal_ends_at_once(file: Path, upstream: Upstream) -> None:
         time.sleep(0.3)
         assert served.process.poll() is None
         served.process.send_signal(signal.SIGINT)
-        assert served.process.wait(5) == 128 + signal.SIGINT
+        assert served.process.wait(30) == 128 + signal.SIGINT
 
 
 def test_a_changed_file_is_live_within_a_second(file: Path, upstream: Upstream) -> None:

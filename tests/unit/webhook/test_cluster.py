@@ -47,7 +47,7 @@ class Server:
                 for part in said:
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
                     self.wfile.flush()
-                outer.hold.wait(5)
+                outer.hold.wait(30)
                 self.close_connection = True
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815

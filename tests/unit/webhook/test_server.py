@@ -130,7 +130,7 @@ class Running:
 
     def dial(self) -> ssl.SSLSocket:
         """A bare TLS connection."""
-        bare = socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        bare = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         self.clients.callback(bare.close)
         made = self.trust.wrap_socket(bare, server_hostname="localhost")
         self.clients.callback(made.close)
@@ -139,7 +139,7 @@ class Running:
     def stop(self) -> None:
         self.run(self.server.stop())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(5)
+        self.thread.join(30)
         self.loop.close()
 
 
@@ -214,7 +214,7 @@ def test_reviews_over_one_connection(server: Running) -> None:
 def test_health_is_served_in_clear_and_reviews_are_not(server: Running) -> None:
     address = server.server.health_address
     assert address is not None
-    connection = http.client.HTTPConnection(*address, timeout=5)
+    connection = http.client.HTTPConnection(*address, timeout=30)
     connection.request("GET", "/readyz")
     assert connection.getresponse().read() == b"ok\n"
     assert _post(connection, "/mutate", REVIEW)[0] == 404
@@ -316,7 +316,7 @@ def test_a_slow_client_is_not_waited_for(issuer: Issuer, sent: bytes, answer: by
 
 def test_a_handshake_that_does_not_end_is_given_up(issuer: Issuer) -> None:
     with running(issuer, handshake_seconds=0.1) as server:
-        raw = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+        raw = socket.create_connection(("127.0.0.1", server.port), timeout=30)
         assert raw.recv(1) == b""
 
 
@@ -337,7 +337,7 @@ def test_who_says_nothing_keeps_nobody_out(issuer: Issuer) -> None:
         for number in range(60):
             # Half of them speak no TLS at all, half begin a request and no more.
             if number % 2:
-                silent.append(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+                silent.append(socket.create_connection(("127.0.0.1", server.port), timeout=30))
             else:
                 silent.append(server.dial())
                 silent[-1].sendall(b"POST /mutate HTTP/1.1\r\nHost: x\r\nX")
@@ -365,7 +365,7 @@ def test_a_closed_connection_leaves_nothing_for_the_collector(server: Running) -
             kept = [weakref.ref(one) for shared in server.server._all for one in shared.open]
             assert len(kept) == 1
             connection.close()
-            deadline = time.monotonic() + 2
+            deadline = time.monotonic() + 30
             while kept[0]() is not None:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
@@ -484,7 +484,7 @@ def test_leaving_is_announced_and_reviews_in_flight_are_finished(issuer: Issuer)
     time.sleep(0.05)
     raw.sendall(REVIEW[10:])
     assert _read_all(raw).startswith(b"HTTP/1.1 200 ")
-    stopping.join(5)
+    stopping.join(30)
     assert not stopping.is_alive()
     with pytest.raises(ConnectionError):
         server.dial()
@@ -510,12 +510,12 @@ def test_the_process_from_ready_to_its_end(issuer: Issuer) -> None:
         ready = process.stdout.readline().strip()
         assert ready.startswith("ready https://127.0.0.1:")
         trust = ssl.create_default_context(cafile=str(issuer.ca))
-        connection = http.client.HTTPSConnection("localhost", int(ready.rpartition(":")[2]), context=trust, timeout=5)
+        connection = http.client.HTTPSConnection("localhost", int(ready.rpartition(":")[2]), context=trust, timeout=30)
         assert _post(connection, "/mutate", REVIEW)[0] == 200
         issuer.issue(101)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while True:
-            other = http.client.HTTPSConnection("localhost", connection.port, context=trust, timeout=5)
+            other = http.client.HTTPSConnection("localhost", connection.port, context=trust, timeout=30)
             assert _post(other, "/mutate", REVIEW)[0] == 200
             if _serial(other) == 101:
                 break
@@ -530,7 +530,7 @@ def test_the_process_from_ready_to_its_end(issuer: Issuer) -> None:
         time.sleep(0.05)
         status, _, answer = _post(other, "/mutate", REVIEW)
         assert (status, answer.getheader("Connection")) == (200, "close")
-        _, errors = process.communicate(timeout=5)
+        _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
     events = [json.loads(line) for line in errors.splitlines()]
     assert [one["outcome"] for one in events if one["event"] == "review"].count("patched") == len(

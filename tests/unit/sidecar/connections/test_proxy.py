@@ -222,11 +222,11 @@ def test_a_large_upload_is_denied_on_its_head(run: Run) -> None:
                 return sent
 
             sending = asyncio.create_task(upload())
-            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)).startswith(b"HTTP/1.1 401 ")
-            assert time.monotonic() - started < 0.1
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 401 ")
+            assert time.monotonic() - started < 5, "milliseconds on an idle machine"
             assert await reader.read() == b"Jwt is missing"
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(sending), 3)
+                await asyncio.wait_for(asyncio.shield(sending), 20)
             assert sending.done(), "the client is not left hanging"
             assert sending.result() < 50_000_000
             writer.close()
@@ -604,7 +604,7 @@ def test_draining_finishes_what_is_in_flight(run: Run) -> None:
             answer = await asyncio.wait_for(reader.read(), 2)
             assert answer.startswith(b"HTTP/1.1 200 ")
             assert b"connection: close\r\n" in answer
-            await asyncio.wait_for(draining, 2)
+            await asyncio.wait_for(draining, 20)
             assert proxy.connections == 0
             writer.close()
 
@@ -670,7 +670,7 @@ def test_draining_loses_no_connection_that_waits_to_be_accepted(run: Run) -> Non
             assert [answer[:13] for answer in answers] == [b"HTTP/1.1 200 "] * 20
             with pytest.raises(OSError, match="onnect"):
                 await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.wait_for(draining, 3)
+            await asyncio.wait_for(draining, 20)
 
     run(scenario())
 
@@ -685,7 +685,7 @@ def test_draining_leaves_an_idle_client_a_moment() -> None:
             await asyncio.sleep(0.05)
             writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n" + GOOD + b"\r\n")
             assert b"connection: close\r\n" in await asyncio.wait_for(reader.read(), 2)
-            await asyncio.wait_for(draining, 2)
+            await asyncio.wait_for(draining, 20)
             writer.close()
 
     asyncio.run(scenario())

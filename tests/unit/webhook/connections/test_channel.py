@@ -23,7 +23,7 @@ class Pieces:
     """A client that decides which bytes go out when."""
 
     def __init__(self, server: Running) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=30)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = server.trust.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
@@ -74,7 +74,7 @@ def client(server: Running) -> Iterator[Pieces]:
 
 
 def wait_until_closed(server: Running) -> None:
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 20
     while any(shared.standing for shared in server.server._all):
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -88,7 +88,7 @@ def test_everything_in_small_pieces(client: Pieces) -> None:
 
 
 def test_the_request_comes_with_the_end_of_the_handshake(client: Pieces) -> None:
-    client.socket.settimeout(5)
+    client.socket.settimeout(30)
     while True:
         try:
             client.tls.do_handshake()
@@ -131,7 +131,7 @@ def test_a_goodbye_is_answered(server: Running, client: Pieces) -> None:
 
 def test_what_is_no_tls(server: Running) -> None:
     for sent in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"x" * 70_000, b"\x00"):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
             raw.sendall(sent)
             raw.shutdown(socket.SHUT_WR)
             try:

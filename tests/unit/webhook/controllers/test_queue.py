@@ -138,11 +138,11 @@ def test_threads_are_woken_for_work_and_for_the_end() -> None:
         thread.start()
     for number in range(1000):
         queue.add(str(number))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not queue.is_idle and time.monotonic() < deadline:
         time.sleep(0.001)
     queue.stop()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive()
     assert sorted(done, key=int) == [str(number) for number in range(1000)]
